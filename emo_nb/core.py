@@ -84,4 +84,6 @@ def refuse_existing(path: Path, force: bool) -> None:
     if path.is_file():
         raise ConfigError(f"{path} is a file, not a folder; name another place with --out")
     if path.exists() and any(path.iterdir()) and not force:
-        raise ConfigError(f"{path} is already there and is kept; pass --force to replace it, or name another with --out")
+        raise ConfigError(
+            f"{path} is already there and is kept; pass --force to replace it, or name another with --out"
+        )

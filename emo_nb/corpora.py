@@ -63,9 +63,9 @@ def goemotions_splits(rows: pd.DataFrame) -> pd.DataFrame:
     labels = rows.labels.map(names)
     split = rows.file.str.extract(r"^(train|dev|valid\w*|test)\b", expand=False).map(SPLITS)
     reason = np.where(labels.isna(), "labels are not ids from 0 to 27", "")
-    return pd.DataFrame({"text": rows.text, "labels": labels, "group": rows.id, "split": split, "reason": reason}).assign(
-        corpus="goemotions", perspective="author", annotator="observer", role="comment"
-    )
+    return pd.DataFrame(
+        {"text": rows.text, "labels": labels, "group": rows.id, "split": split, "reason": reason}
+    ).assign(corpus="goemotions", perspective="author", annotator="observer", role="comment")
 
 # %% ../nbs/feasibility/03_corpora.ipynb #7139b1b7
 def goemotions_raters(rows: pd.DataFrame) -> pd.DataFrame:
@@ -75,14 +75,21 @@ def goemotions_raters(rows: pd.DataFrame) -> pd.DataFrame:
     labels = [tuple(names[row]) for row in (ticks == "1").to_numpy()]
     reason = np.where(ticks.isin(["0", "1"]).all(axis=1), "", "a label column holds neither 0 nor 1")
     return pd.DataFrame(
-        {"text": rows.text, "labels": pd.Series(labels, index=rows.index, dtype=object), "group": rows.id, "reason": reason}
+        {
+            "text": rows.text,
+            "labels": pd.Series(labels, index=rows.index, dtype=object),
+            "group": rows.id,
+            "reason": reason,
+        }
     ).assign(corpus="goemotions", perspective="author", annotator="observer", role="comment")
 
 # %% ../nbs/feasibility/03_corpora.ipynb #86a54493
 def empathetic_utterances(rows: pd.DataFrame) -> pd.DataFrame:
     "`conv_id, utterance_idx, context, prompt, speaker_idx, utterance`: one row an utterance."
     speaks_first = rows.groupby(["file", "conv_id"])["speaker_idx"].transform("first")
-    return empathetic_rows(rows, "utterance").assign(role=np.where(rows.speaker_idx == speaks_first, "speaker", "listener"))
+    return empathetic_rows(rows, "utterance").assign(
+        role=np.where(rows.speaker_idx == speaks_first, "speaker", "listener")
+    )
 
 
 def empathetic_prompts(rows: pd.DataFrame) -> pd.DataFrame:

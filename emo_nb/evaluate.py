@@ -42,7 +42,9 @@ def scores(table: pd.DataFrame, labels: Sequence[str]) -> pd.DataFrame:
     parts = {}
     for name, rows in views(table).items():
         columns = precision_recall_fscore_support(rows.label, rows.predicted, labels=list(labels), zero_division=0)
-        part = pd.DataFrame(dict(zip(("precision", "recall", "f1", "support"), columns, strict=True)), index=list(labels))
+        part = pd.DataFrame(
+            dict(zip(("precision", "recall", "f1", "support"), columns, strict=True)), index=list(labels)
+        )
         parts[name] = part[part.support > 0]
     return pd.concat(parts, names=["corpus", "label"])
 
@@ -71,8 +73,10 @@ def metrics(table: pd.DataFrame, labels: Sequence[str]) -> dict[str, Any]:
         for corpus, row in summary(table, labels).round(4).to_dict("index").items()
     }
 
-# %% ../nbs/prototype/10_evaluate.ipynb #cd8c6915
-def plot_confusion(table: pd.DataFrame, labels: Sequence[str], title: str = "Of the texts with this label, per cent called that") -> "Figure":
+# %% ../nbs/prototype/10_evaluate.ipynb #1f304c10
+def plot_confusion(
+    table: pd.DataFrame, labels: Sequence[str], title: str = "Of the texts with this label, per cent called that"
+) -> "Figure":
     "A confusion matrix as shares of each row."
     present = [label for label in labels if (table.label == label).any()]
     counts = pd.crosstab(table.label, table.predicted).reindex(index=present, columns=list(labels), fill_value=0)

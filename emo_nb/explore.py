@@ -89,7 +89,7 @@ def plot_matrix(matrix: pd.DataFrame, title: str, percent: bool = True, diagonal
 def agreement(frame: pd.DataFrame) -> pd.DataFrame:
     """For each label, over comments with at least two raters: how often a second rater ticks what a first ticked.
 
-    Columns: ticks (ratings with the label), pairs (how often the other agrees, 0–1), chance (the label's
+    Columns: ticks (ratings with the label), pairs (how often the other agrees, 0 to 1), chance (the label's
     share of all ratings). Rows of one `group` are the ratings of one comment.
     """
     raters = frame.groupby("group")["text"].transform("size")

@@ -100,7 +100,13 @@ def start_as_mean(model: Any, weight: float = 4.0) -> None:
     layer, pooler = model.bert.encoder.layer[-1], model.bert.pooler
     attention, identity = layer.attention, torch.eye(model.config.hidden_size)
     with torch.no_grad():
-        for linear in (attention.self.query, attention.self.value, attention.output.dense, layer.output.dense, pooler.dense):
+        for linear in (
+            attention.self.query,
+            attention.self.value,
+            attention.output.dense,
+            layer.output.dense,
+            pooler.dense,
+        ):
             linear.weight.zero_()
             linear.bias.zero_()
         for linear, scale in ((attention.self.value, 1.0), (attention.output.dense, weight), (pooler.dense, 1.0)):

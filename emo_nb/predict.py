@@ -78,9 +78,16 @@ class EmotionClassifier:
 
     def tokenize(self, texts: list[str]) -> list[list[int]]:
         "Token ids of each text, cut at `max_length` tokens; how many were cut is said once."
-        whole = self.tokenizer(texts, truncation=False, return_attention_mask=False, return_token_type_ids=False, verbose=False)
+        whole = self.tokenizer(
+            texts, truncation=False, return_attention_mask=False, return_token_type_ids=False, verbose=False
+        )
         if cut := sum(len(ids) > self.max_length for ids in whole["input_ids"]):
-            logger.warning("%s of %s texts are longer than %s tokens; only their beginning is read", cut, len(texts), self.max_length)
+            logger.warning(
+                "%s of %s texts are longer than %s tokens; only their beginning is read",
+                cut,
+                len(texts),
+                self.max_length,
+            )
             whole = self.tokenizer(texts, truncation=True, max_length=self.max_length, return_token_type_ids=False)
         return whole["input_ids"]
 

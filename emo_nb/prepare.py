@@ -8,7 +8,6 @@ __all__ = ['PARTS', 'label_for', 'balance', 'split', 'random_parts', 'without_le
 # %% ../nbs/feasibility/05_prepare.ipynb #89ececcc
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 
 from .core import ConfigError, DataError
@@ -62,7 +61,9 @@ def split(frame: pd.DataFrame, how: str = "group", seed: int = 42, test: float =
     if how != "group":
         raise ConfigError(f"there is no split {how!r}; the splits are: group, study, official")
     group = frame.corpus.astype(str) + "/" + frame.group
-    one_a_group = frame.assign(key=frame.corpus.astype(str) + "/" + frame.label).groupby(group, sort=False)["key"].first()
+    one_a_group = (
+        frame.assign(key=frame.corpus.astype(str) + "/" + frame.label).groupby(group, sort=False)["key"].first()
+    )
     return without_leaks(frame.assign(part=group.map(random_parts(one_a_group, seed, test, dev))))
 
 # %% ../nbs/feasibility/05_prepare.ipynb #7d024517

@@ -55,12 +55,23 @@ REMOTES = {
     ),
 }
 
-# %% ../nbs/feasibility/02_sources.ipynb #c8ba288e
-RATER_FILES = ("goemotions_1.csv", "goemotions_raw*.csv", "go_emotions_dataset*.csv", "goemotions*.csv", "go_emotions*.csv")
+# %% ../nbs/feasibility/02_sources.ipynb #290aecbf
+RATER_FILES = (
+    "goemotions_1.csv",
+    "goemotions_raw*.csv",
+    "go_emotions_dataset*.csv",
+    "goemotions*.csv",
+    "go_emotions*.csv",
+)
 PATTERNS = {
     "goemotions": ("goemotions/train.tsv", "train.tsv", *RATER_FILES),
     "goemotions-raw": RATER_FILES,
-    "empathetic": ("empatheticdialogues.tar.gz", "empatheticdialogues/train.csv", "*empathetic*.tar.gz", "*empathetic*.csv"),
+    "empathetic": (
+        "empatheticdialogues.tar.gz",
+        "empatheticdialogues/train.csv",
+        "*empathetic*.tar.gz",
+        "*empathetic*.csv",
+    ),
 }
 WHOLE_FOLDER = {"train.tsv", "train.csv", "goemotions_1.csv"}  # these stand for all files beside them
 
@@ -114,7 +125,11 @@ class ResumingDownloader:
                 raise
             except requests.RequestException as error:
                 status = getattr(error.response, "status_code", 500)
-                if left == 0 or status < 500 or (isinstance(error, requests.ConnectionError) and not self.part.exists()):
+                if (
+                    left == 0
+                    or status < 500
+                    or (isinstance(error, requests.ConnectionError) and not self.part.exists())
+                ):
                     raise
                 time.sleep(0.5 * (self.tries - left))
         os.replace(self.part, output_file)
@@ -160,11 +175,17 @@ def fetch(corpus: str, folder: Path | None = None) -> Path:
             )
         except requests.RequestException as error:
             reason = type(error).__name__
-            raise SourceError(f"{remote.url} cannot be fetched ({reason}); get it by hand and name it with --data") from error
+            raise SourceError(
+                f"{remote.url} cannot be fetched ({reason}); get it by hand and name it with --data"
+            ) from error
         except ValueError as error:  # pooch's word for a wrong sum
-            raise SourceError(f"{remote.url} sent bytes with a wrong SHA-256; nothing was kept, try again later") from error
+            raise SourceError(
+                f"{remote.url} sent bytes with a wrong SHA-256; nothing was kept, try again later"
+            ) from error
         except OSError as error:
-            raise SourceError(f"{folder} cannot be written ({error.strerror}); set EMO_NB_CACHE to another folder") from error
+            raise SourceError(
+                f"{folder} cannot be written ({error.strerror}); set EMO_NB_CACHE to another folder"
+            ) from error
     return look_in(folder, corpus) or folder
 
 # %% ../nbs/feasibility/02_sources.ipynb #e76fdffa
@@ -222,7 +243,8 @@ def find(corpus: str, path: str | Path | None = None) -> Found:
         except SourceError as error:
             logger.info(str(error))
     logger.warning(
-        "*** %s: no file found and none could be fetched. Using the BUILT-IN SAMPLE: its figures mean nothing. ***", corpus
+        "*** %s: no file found and none could be fetched. Using the BUILT-IN SAMPLE: its figures mean nothing. ***",
+        corpus,
     )
     return Found(corpus, look_in(SAMPLE, corpus) or SAMPLE, "built-in sample")
 

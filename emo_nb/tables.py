@@ -50,7 +50,9 @@ def archive_files(path: Path) -> Iterator[tuple[str, bytes]]:
             for member in archive:
                 inside = PurePosixPath(member.name)
                 if inside.is_absolute() or ".." in inside.parts or not (member.isfile() or member.isdir()):
-                    raise DataError(f"{path} holds {member.name!r}, which is no plain file below its own folder; refused")
+                    raise DataError(
+                        f"{path} holds {member.name!r}, which is no plain file below its own folder; refused"
+                    )
                 left -= member.size
                 if left < 0:
                     raise DataError(f"{path} unpacks to more than {MAX_BYTES:,} bytes; refused")

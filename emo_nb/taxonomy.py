@@ -65,7 +65,9 @@ class Task:
             raise ConfigError(f"task {self.name!r} needs at least two different labels; it has {list(self.labels)}")
         for corpus, labels in self.maps.items():
             if unknown := sorted(set(labels.values()) - set(self.labels)):
-                raise ConfigError(f"task {self.name!r} maps {corpus} onto labels it does not have: {', '.join(unknown)}")
+                raise ConfigError(
+                    f"task {self.name!r} maps {corpus} onto labels it does not have: {', '.join(unknown)}"
+                )
 
     def map_for(self, corpus: str) -> Mapping[str, str]:
         "The map of one corpus; `ConfigError` where the task has none."

@@ -5,17 +5,15 @@
 # %% auto #0
 __all__ = ['TrainSettings', 'epoch_line', 'progress_callback', 'dev_metrics', 'fit', 'arguments']
 
-# %% ../nbs/prototype/08_train.ipynb #00c0bff6
-from collections.abc import Sequence
+# %% ../nbs/prototype/08_train.ipynb #c0be9b65
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from .encode import TextDataset
-from .model import mixed_precision, quiet
+from .model import mixed_precision
 
 # %% ../nbs/prototype/08_train.ipynb #d2ca0be9
 @dataclass(frozen=True)
