@@ -4,10 +4,11 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
 
-# Tests read the real corpora where they stand beside the checkout, the built-in sample elsewhere.
+# Tests read the real corpora where EMO_NB_DATA or a folder beside the checkout holds them, the built-in sample elsewhere.
 CORPORA := $(or $(EMO_NB_DATA),$(abspath $(wildcard ../shared/data)))
+TESTENV := EMO_NB_DATA=$(CORPORA) $(if $(CORPORA),,EMO_NB_OFFLINE=1) HF_HUB_OFFLINE=1
 
-.PHONY: help run full test check sync notebooks pytest docs bench clean
+.PHONY: help run full results test check sync notebooks pytest docs bench clean
 .DEFAULT_GOAL := help
 
 help: ## say what each target does
@@ -25,12 +26,18 @@ $(VENV)/dev.ok: $(VENV)/run.ok
 	@touch $@
 
 run: $(VENV)/run.ok ## the main job: both corpora -> a small trained model, a table, three predictions
+	$(BIN)/emo-nb explore --corpus goemotions --out runs/explore/goemotions
+	$(BIN)/emo-nb explore --corpus empathetic --out runs/explore/empathetic
 	$(BIN)/emo-nb run --profile small --out runs/small --force
 	$(BIN)/emo-nb predict --model runs/small "Thank you so much, you saved my week" \
 	  "I can't stop crying since he left" "There is a bug under my pillow and I hate it"
 
-full: $(VENV)/run.ok ## the full profile: all the data (a GPU where there is one)
+full: $(VENV)/run.ok ## the full profile: all the data, the study's encoder (a GPU where there is one)
 	$(BIN)/emo-nb run --profile full
+
+results: $(VENV)/run.ok ## make results/ anew: all the data, the bundled encoder (half an hour on two cores)
+	$(BIN)/emo-nb run --profile full --encoder minilm --out runs/shared10-full --force
+	$(BIN)/python tools/keep_result.py runs/shared10-full shared10_full
 
 test: $(VENV)/dev.ok check sync notebooks pytest ## all that CI runs: lint, types, notebooks, tests, site and links
 	@echo "make test: all passed"
@@ -41,12 +48,14 @@ check: $(VENV)/dev.ok
 
 sync: $(VENV)/dev.ok
 	$(BIN)/python tools/sync.py
+	$(BIN)/python tools/site.py --check-readme
 
 notebooks: $(VENV)/dev.ok
-	EMO_NB_DATA=$(CORPORA) $(BIN)/nbdev_test --n_workers 0
+	$(TESTENV) $(BIN)/nbdev_test --n_workers 0
 
-pytest: $(VENV)/dev.ok docs
-	EMO_NB_DATA=$(CORPORA) $(BIN)/python -m pytest
+pytest: $(VENV)/dev.ok
+	$(BIN)/python tools/site.py --where-possible
+	$(TESTENV) $(BIN)/python -m pytest
 
 docs: $(VENV)/dev.ok ## render the site into _docs (Quarto where installed, smalldocs elsewhere) and check its links
 	$(BIN)/python tools/site.py

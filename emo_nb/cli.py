@@ -35,7 +35,7 @@ def show(table: "pd.DataFrame", title: str = "") -> None:
     from rich.table import Table
 
     frame = table.reset_index()
-    shown = Table(title=title or None, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    shown = Table(header_style="bold", box=None, pad_edge=False)
     for name in frame.columns:
         number = frame[name].dtype.kind in "iuf"
         shown.add_column(str(name), justify="right" if number else "left", overflow="fold")
@@ -43,7 +43,9 @@ def show(table: "pd.DataFrame", title: str = "") -> None:
         shown.add_row(
             *(f"{v:,}" if isinstance(v, int) else f"{v:.2f}" if isinstance(v, float) else str(v) for v in row)
         )
-    Console(soft_wrap=False).print(shown)
+    if title:
+        typer.echo(title)
+    Console().print(shown)
 
 # %% ../nbs/prototype/12_cli.ipynb #f146a8ba
 DataPath = Annotated[str | None, typer.Option("--data", help="File, folder or archive; or hf:NAME, kaggle:OWNER/NAME.")]

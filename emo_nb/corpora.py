@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .core import DataError
+from .core import ConfigError, DataError
 from .sources import find
-from .tables import files_of, refusals, table_of
+from .tables import FILE, LINE, files_of, refusals, table_of
 from .taxonomy import EMPATHETIC, GOEMOTIONS
 
 # %% ../nbs/feasibility/03_corpora.ipynb #8dcf3cec
@@ -49,19 +49,19 @@ class Reading:
 def tidy(rows: pd.DataFrame, **constant: object) -> pd.DataFrame:
     "A frame with exactly the tidy columns and types; `constant` fills whole columns."
     frame = rows.assign(**constant).reindex(columns=list(COLUMNS)).reset_index(drop=True)
-    return frame.astype({"text": object, "group": object, **dict.fromkeys(CATEGORIES, "category")})
+    return frame.astype({"text": object, "group": str, **dict.fromkeys(CATEGORIES, "category")})
 
 # %% ../nbs/feasibility/03_corpora.ipynb #84ead82d
 def goemotions_splits(rows: pd.DataFrame) -> pd.DataFrame:
     "`text, labels (ids), id`: the official splits. One row a comment, several labels possible."
 
     def names(ids: object) -> tuple[str, ...] | None:
-        numbers = ids.split(",") if isinstance(ids, str) else list(ids)  # type: ignore[call-overload]
-        known = [int(i) for i in numbers if str(i).isdigit() and int(i) < len(GOEMOTIONS)]
+        numbers = ids.split(",") if isinstance(ids, str) else ids if isinstance(ids, (list, tuple, np.ndarray)) else []
+        known = [int(i) for i in numbers if str(i).isdecimal() and int(i) < len(GOEMOTIONS)]
         return tuple(GOEMOTIONS[i] for i in known) if len(known) == len(numbers) > 0 else None
 
     labels = rows.labels.map(names)
-    split = rows.file.str.extract(r"^(train|dev|valid\w*|test)\b", expand=False).map(SPLITS)
+    split = rows[FILE].str.extract(r"^(train|dev|valid\w*|test)\b", expand=False).map(SPLITS)
     reason = np.where(labels.isna(), "labels are not ids from 0 to 27", "")
     return pd.DataFrame(
         {"text": rows.text, "labels": labels, "group": rows.id, "split": split, "reason": reason}
@@ -86,20 +86,19 @@ def goemotions_raters(rows: pd.DataFrame) -> pd.DataFrame:
 # %% ../nbs/feasibility/03_corpora.ipynb #86a54493
 def empathetic_utterances(rows: pd.DataFrame) -> pd.DataFrame:
     "`conv_id, utterance_idx, context, prompt, speaker_idx, utterance`: one row an utterance."
-    speaks_first = rows.groupby(["file", "conv_id"])["speaker_idx"].transform("first")
     return empathetic_rows(rows, "utterance").assign(
-        role=np.where(rows.speaker_idx == speaks_first, "speaker", "listener")
+        role=np.where(rows.utterance_idx.astype(str).str[-1].isin(list("13579")), "speaker", "listener")
     )
 
 
 def empathetic_prompts(rows: pd.DataFrame) -> pd.DataFrame:
     "The same files, one row a conversation: the situation in the speaker's own words."
-    return empathetic_rows(rows.drop_duplicates(["file", "conv_id"]), "prompt").assign(role="prompt")
+    return empathetic_rows(rows.drop_duplicates([FILE, "conv_id"]), "prompt").assign(role="prompt")
 
 
 def empathetic_rows(rows: pd.DataFrame, column: str) -> pd.DataFrame:
     "What both have in common."
-    split = rows.file.str.extract(r"^(train|dev|valid|test)\b", expand=False).map(SPLITS)
+    split = rows[FILE].str.extract(r"^(train|dev|valid|test)\b", expand=False).map(SPLITS)
     reason = np.where(rows.context.isin(EMPATHETIC), "", "context is none of the 32")
     return pd.DataFrame(
         {
@@ -125,7 +124,7 @@ def recognise(name: str, rows: pd.DataFrame, prompts: bool = False) -> str:
     "The name of the form that a table has; `DataError` where it is none that emo_nb knows."
     hits = [form for form, (columns, _) in FORMS.items() if columns <= set(rows.columns)]
     if not hits:
-        found = ", ".join(map(str, rows.columns.drop(["file", "line"], errors="ignore")[:6])) or "nothing"
+        found = ", ".join(map(str, rows.columns.drop([FILE, LINE], errors="ignore")[:6])) or "nothing"
         raise DataError(
             f"{name} has none of the forms that emo_nb knows (its columns begin: {found}); "
             "for a table of your own, name its columns with --text-col and --label-col"
@@ -139,22 +138,26 @@ def read(path: str | Path, prompts: bool = False, reading: str = "full") -> Read
     `prompts` takes EmpatheticDialogues' situations in place of its utterances; `reading="study"` reads
     its training file as the original study did, losing rows. Raises `DataError`, with file and reason.
     """
+    if reading not in ("full", "study"):
+        raise ConfigError(f"there is no reading {reading!r}; the readings are: full, study")
     path = Path(path)
     frames, refused, total, forms = [], [], 0, []
     files = list(files_of(path))
+    if not files:
+        raise DataError(f"{path} holds no .csv or .tsv file")
     if reading == "study":
         files = [(name, data) for name, data in files if name.startswith("train")] or files
     for name, data in files:
         rows, bad = study_table(name, data) if reading == "study" else table_of(name, data)
         form = recognise(name, rows, prompts)
-        rows = FORMS[form][1](rows).assign(file=rows.file, line=rows.line)
+        rows = FORMS[form][1](rows).assign(file=rows[FILE], line=rows[LINE])
         forms.append(form)
         total += len(rows) + len(bad)
         frames.append(rows)
         refused.append(bad)
     if len(set(forms)) > 1:
         raise DataError(f"{path} holds files of different forms ({'; '.join(sorted(set(forms)))}); name one file")
-    return believed(pd.concat(frames, ignore_index=True), refused, forms[0], fingerprints(files), total)
+    return believed(pd.concat(frames, ignore_index=True), refused, forms[0], fingerprints(files), total, path)
 
 # %% ../nbs/feasibility/03_corpora.ipynb #895e895c
 def fingerprints(files: Iterable[tuple[str, bytes]]) -> dict[str, str]:
@@ -162,7 +165,9 @@ def fingerprints(files: Iterable[tuple[str, bytes]]) -> dict[str, str]:
     return {name: hashlib.sha256(data).hexdigest() for name, data in files}
 
 
-def believed(rows: pd.DataFrame, refused: list[pd.DataFrame], form: str, files: dict[str, str], total: int) -> Reading:
+def believed(
+    rows: pd.DataFrame, refused: list[pd.DataFrame], form: str, files: dict[str, str], total: int, path: Path
+) -> Reading:
     "Set apart the rows that have a reason to be refused; what is left is the tidy frame."
     blank = rows.text.isna() | (rows.text.astype(str).str.strip() == "")
     rows["reason"] = np.where(blank & (rows.reason == ""), "no text", rows.reason)
@@ -170,7 +175,7 @@ def believed(rows: pd.DataFrame, refused: list[pd.DataFrame], form: str, files: 
     good = tidy(rows[rows.reason == ""])
     if good.empty:
         first = f" (the first row was refused: {bad.iloc[0].reason})" if len(bad) else ""
-        raise DataError(f"{', '.join(files)}: no usable row{first}")
+        raise DataError(f"{path}: no usable row{first}")
     every = pd.concat([*refused, bad[["file", "line", "reason"]]], ignore_index=True)
     return Reading(good, form, files, total, every.sort_values(["file", "line"], ignore_index=True))
 
@@ -182,8 +187,11 @@ def load(corpus: str, path: str | Path | None = None, prompts: bool = False, rea
 # %% ../nbs/feasibility/03_corpora.ipynb #c5a0a45d
 def study_table(name: str, data: bytes) -> tuple[pd.DataFrame, pd.DataFrame]:
     "A CSV as the original study read it: quotes honoured where there are none, bad lines skipped."
-    rows = pd.read_csv(io.BytesIO(data), on_bad_lines="skip", dtype=str)
-    return rows.assign(file=name, line=range(2, len(rows) + 2)), refusals([])
+    try:
+        rows = pd.read_csv(io.BytesIO(data), on_bad_lines="skip", dtype=str)
+    except (UnicodeDecodeError, pd.errors.EmptyDataError, pd.errors.ParserError) as error:
+        raise DataError(f"{name} cannot be read as the study did ({error})") from error
+    return rows.assign(**{FILE: name, LINE: range(2, len(rows) + 2)}), refusals([])
 
 # %% ../nbs/feasibility/03_corpora.ipynb #3ba44aa1
 def read_own(
@@ -202,16 +210,18 @@ def read_own(
     rows = pd.concat([rows for rows, _ in parts], ignore_index=True)
     wanted = [text_col, label_col, *([group_col] if group_col else [])]
     if missing := [column for column in wanted if column not in rows.columns]:
-        have = ", ".join(map(str, rows.columns.drop(["file", "line"], errors="ignore")[:12])) or "none: it is empty"
+        have = ", ".join(map(str, rows.columns.drop([FILE, LINE], errors="ignore")[:12])) or "none: it is empty"
         raise DataError(f"{path} has no column {missing[0]!r}; its columns are: {have}")
+    if doubled := [column for column in wanted if list(rows.columns).count(column) > 1]:
+        raise DataError(f"{path} has the column {doubled[0]!r} twice; rename one")
     labels = rows[label_col].map(own_labels)
     text = rows[text_col].where(rows[text_col].map(lambda value: isinstance(value, str)))
-    group = rows[group_col].astype(str) if group_col else rows.file + ":" + rows.line.astype(str)
-    own = pd.DataFrame({"text": text, "labels": labels, "group": group, "file": rows.file, "line": rows.line}).assign(
+    group = rows[group_col].astype(str) if group_col else rows[FILE] + ":" + rows[LINE].astype(str)
+    own = pd.DataFrame({"text": text, "labels": labels, "group": group, "file": rows[FILE], "line": rows[LINE]}).assign(
         corpus=name or path.stem, role="comment", reason=np.where(labels.isna(), "no label", "")
     )
     refused = [bad for _, bad in parts]
-    return believed(own, refused, "own table", fingerprints(files), len(rows) + sum(map(len, refused)))
+    return believed(own, refused, "own table", fingerprints(files), len(rows) + sum(map(len, refused)), path)
 
 
 def own_labels(value: object) -> tuple[str, ...] | None:
@@ -220,6 +230,8 @@ def own_labels(value: object) -> tuple[str, ...] | None:
         return (value.strip(),) if value.strip() else None
     if isinstance(value, (int, np.integer)):
         return (str(value),)
+    if isinstance(value, float) and value == value:
+        return (str(int(value)) if value.is_integer() else str(value),)
     if isinstance(value, (list, tuple, np.ndarray)):
         found = tuple(label for label in value if isinstance(label, str) and label.strip())
         return found if len(found) == len(value) > 0 else None

@@ -128,7 +128,7 @@ def plot_lengths(table: pd.DataFrame, title: str, bins: int = 30) -> "Figure":
 # %% ../nbs/feasibility/04_explore.ipynb #1be35cf1
 def fold(texts: pd.Series) -> pd.Series:
     "Texts without case, punctuation and superfluous white space; texts of signs only (an emoji, '...') stay as they are."
-    folded = texts.str.casefold().str.replace(r"[^\w\s]|_", "", regex=True).str.split().str.join(" ")
+    folded = texts.str.casefold().str.replace(r"[^\w\s]|_", " ", regex=True).str.split().str.join(" ")
     return folded.where(folded != "", texts)
 
 

@@ -101,7 +101,8 @@ def gather(config: Config, say: Callable[[str], None] = print) -> tuple[pd.DataF
             task = replace(named, maps={name: {label: label for label in named.labels}})
         return label_for(reading.frame, task), task, reading.files
     task = task_named(config.task_name)
-    frames, files = [], {}
+    frames: list[pd.DataFrame] = []
+    files: dict[str, str] = {}
     for corpus in CORPORA[config.corpus]:
         reading = load(corpus, config.data)
         say(str(reading))
@@ -113,6 +114,8 @@ def gather(config: Config, say: Callable[[str], None] = print) -> tuple[pd.DataF
 def choose_rows(rows: pd.DataFrame, config: Config) -> dict[str, pd.DataFrame]:
     "The rows of train, dev and test: split, then (training rows only) balanced, de-duplicated and cut to size."
     profile = PROFILES[config.profile]
+    if config.split == "study":  # the study balanced first, then split
+        rows = balance(rows, seed=config.seed)
     parted = split(rows, config.split, config.seed)
     parts = {name: parted[parted.part == name] for name in PARTS}
     parts["train"] = deduplicate(balance(parts["train"], seed=config.seed))

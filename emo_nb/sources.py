@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from .core import SourceError
+from .core import SourceError, whole_dir
 
 # %% ../nbs/feasibility/02_sources.ipynb #a6c0062a
 @dataclass(frozen=True)
@@ -77,12 +77,12 @@ WHOLE_FOLDER = {"train.tsv", "train.csv", "goemotions_1.csv"}  # these stand for
 
 
 def look_in(folder: Path, corpus: str) -> Path | None:
-    "The file or folder below `folder` (three levels down at most) that holds the corpus, or None."
-    if not folder.is_dir():
-        return None
+    "The file or folder below `folder` (four levels down at most) that holds the corpus, or None."
+    if folder.is_file():
+        return folder if any(folder.match(pattern) for pattern in PATTERNS[corpus]) else None
     for pattern in PATTERNS[corpus]:
-        for depth in ("", "*/", "*/*/"):
-            if hits := sorted(folder.glob(depth + pattern)):
+        for depth in range(5):
+            if hits := sorted(folder.glob("*/" * depth + pattern)):
                 return hits[0].parent if hits[0].name in WHOLE_FOLDER else hits[0]
     return None
 
@@ -140,7 +140,7 @@ class ResumingDownloader:
         from tqdm.auto import tqdm
 
         have = self.part.stat().st_size if self.part.exists() else 0
-        headers = {"Range": f"bytes={have}-"} if have else {}
+        headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={have}-"} if have else {})}
         with requests.get(url, headers=headers, stream=True, timeout=self.timeout) as response:
             if response.status_code == 416:  # there is nothing after what we have
                 return
@@ -202,14 +202,15 @@ def from_hub(address: str, folder: Path | None = None) -> Path:
 
         name, _, config = name.partition(":")
         target = (folder or cache_dir()) / "hf" / hashlib.sha256(address.encode()).hexdigest()[:12]
-        for split, rows in datasets.load_dataset(name, config or None).items():
-            target.mkdir(parents=True, exist_ok=True)
-            rows.to_parquet(target / f"{split}.parquet")
+        with whole_dir(target, force=True) as beside:
+            for split, rows in datasets.load_dataset(name, config or None).items():
+                rows.to_parquet(beside / f"{split}.parquet")
         return target
     except ImportError as error:
         raise SourceError(f"{address} needs the package {package}; pip install {package}") from error
     except Exception as error:  # each hub has many errors of its own
-        raise SourceError(f"{address} cannot be had through {package}: {str(error).splitlines()[0][:200]}") from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise SourceError(f"{address} cannot be had through {package}: {reason}") from error
 
 # %% ../nbs/feasibility/02_sources.ipynb #b474ed3f
 SAMPLE = Path(str(files("emo_nb"))) / "sample"
@@ -235,17 +236,16 @@ def find(corpus: str, path: str | Path | None = None) -> Found:
     if path is not None:
         return Found(corpus, given(corpus, path), "given")
     for origin, folder in places():
+        if origin == "cache" and not all((folder / remote.name).is_file() for remote in REMOTES[corpus]):
+            continue  # fetched by half, or another corpus
         if hit := look_in(folder, corpus):
             return Found(corpus, hit, origin)
     if not os.environ.get("EMO_NB_OFFLINE"):
         try:
             return Found(corpus, fetch(corpus), "download")
         except SourceError as error:
-            logger.info(str(error))
-    logger.warning(
-        "*** %s: no file found and none could be fetched. Using the BUILT-IN SAMPLE: its figures mean nothing. ***",
-        corpus,
-    )
+            logger.warning(str(error))
+    logger.warning("*** %s: no corpus to be had. Using the BUILT-IN SAMPLE: its figures mean nothing. ***", corpus)
     return Found(corpus, look_in(SAMPLE, corpus) or SAMPLE, "built-in sample")
 
 

@@ -1,0 +1,349 @@
+"""The command `emo-nb`: what it prints and writes, and that every mistake ends in one sentence and exit code 2."""
+
+import hashlib
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from helpers import COMMAND, plain, settle, tiny_run, write_own
+
+import emo_nb
+from emo_nb.cli import main
+from emo_nb.rundir import open_run
+
+SAMPLE = Path(emo_nb.__file__).parent / "sample"
+OWN = ("--text-col", "text", "--label-col", "label")
+EMPATHETIC_HEADER = "conv_id,utterance_idx,context,prompt,speaker_idx,utterance,selfeval,tags"
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    return tiny_run(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(autouse=True)
+def here(monkeypatch, tmp_path, tmp_path_factory):
+    "An empty working directory, and no corpus but the sample."
+    settle(monkeypatch, tmp_path_factory.mktemp("no-cache"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def emo(monkeypatch, capsys):
+    "The command in this process, which spares loading torch anew: its exit code, output and errors."
+
+    def call(*args, stdin=b""):
+        monkeypatch.setattr(sys, "argv", ["emo-nb", *map(str, args)])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), encoding="utf-8"))
+        capsys.readouterr()
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = end.code or 0
+        return code, *capsys.readouterr()
+
+    return call
+
+
+def command(*args, **options):
+    "The real command in a process of its own."
+    return subprocess.run([COMMAND, *map(str, args)], capture_output=True, text=True, **options)
+
+
+# Help
+
+
+@pytest.mark.parametrize(
+    ("name", "mentioned"),
+    [
+        ("", "fetch explore run predict evaluate info"),
+        ("fetch", "goemotions goemotions-raw empathetic all"),
+        ("explore", "--corpus --data --reading --out"),
+        (
+            "run",
+            "--task --corpus --profile --encoder --split --data --text-col --label-col --seed --out --force",
+        ),
+        ("predict", "TEXTS --model --file --format --out"),
+        ("evaluate", "DIR --data --text-col --label-col"),
+        ("info", "--help"),
+    ],
+)
+def test_help_names_all_there_is(emo, name, mentioned):
+    code, out, _ = emo(*name.split(), "--help")
+    assert code == 0
+    said = plain(out).replace(" ", "").lower()  # names may be broken over lines
+    assert not [word for word in mentioned.split() if word.lower() not in said]
+
+
+# The whole way
+
+
+def test_run_from_start_to_end(tiny, here):
+    done = command("run", "--profile", "tiny")
+    assert done.returncode == 0, done.stderr
+    folder = here / "runs" / "shared10-both-tiny-seed42"
+    made = open_run(folder)
+    out = plain(done.stdout)
+    assert "The run directory: runs/shared10-both-tiny-seed42" in out
+    for corpus in ("goemotions", "empathetic", "all"):
+        assert f"{corpus}: macro-F1 {made.metrics[corpus]['macro_f1']:.3f}" in out
+    row = made.scores.loc["all", "fear"]
+    assert f"fear {row.precision:.2f} {row.recall:.2f} {row.f1:.2f} {row.support:.0f}" in out
+    assert done.stderr.count("BUILT-IN SAMPLE") == 2
+    assert made.config["command"] == "emo-nb run --profile tiny"
+    # The other run of the same seed, in another process, came to the same weights.
+    weights = [f / "model" / "model.safetensors" for f in (folder, tiny.folder)]
+    assert len({hashlib.sha256(path.read_bytes()).hexdigest() for path in weights}) == 1
+    assert "Warning: " not in done.stderr
+
+
+@pytest.mark.parametrize(("name", "labels"), [("mine.csv", ("None", "upset")), ("2024.csv", ("0", "1"))])
+def test_a_table_of_ones_own_runs_and_is_evaluated_again_whatever_it_and_its_labels_are_called(emo, here, name, labels):
+    write_own(here / name, labels)
+    code, out, err = emo("run", "--profile", "tiny", "--data", name, *OWN)
+    assert code == 0, err
+    made = open_run(f"runs/own-{Path(name).stem}-tiny-seed42")
+    assert made.config["labels"] == list(labels)
+    assert set(made.scores.index) == {(Path(name).stem, label) for label in labels}
+    assert set(made.predictions.label) == set(labels)
+    for again in ((), ("--data", name, *OWN)):
+        code, out, err = emo("evaluate", made.folder, *again)
+        assert code == 0, err
+        assert f"{Path(name).stem}: macro-F1" in plain(out)
+        assert all(f" {label} " in plain(out) for label in labels)
+
+
+def test_one_file_of_one_corpus_is_read_once(emo):
+    code, out, _ = emo("run", "--profile", "tiny", "--data", SAMPLE / "goemotions_raw.csv", "--encoder", "no/such")
+    assert code == 2
+    assert out.count("1,798 rows") <= 1, "with --corpus both the file is read, and pooled, twice"
+
+
+def test_evaluate_prints_the_scores_of_the_run_again(emo, tiny):
+    code, out, _ = emo("evaluate", tiny.folder)
+    assert code == 0
+    assert all(f"{corpus}: macro-F1" in plain(out) for corpus in ("goemotions", "empathetic", "all"))
+
+
+# predict
+
+LINES = "Thank you so much\n\nI hate it, I do\n"
+
+
+@pytest.mark.parametrize("way", ["arguments", "file", "stdin"])
+def test_predict_takes_texts_from(emo, tiny, here, way):
+    texts = LINES.splitlines()
+    (here / "texts.txt").write_text(LINES)
+    given = {"arguments": texts, "file": ["--file", "texts.txt"], "stdin": []}[way]
+    code, out, err = emo("predict", "--model", tiny.folder, "--format", "jsonl", *given, stdin=LINES.encode())
+    assert code == 0, err
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert [row["text"] for row in rows] == texts
+    labels = tiny.config["labels"]
+    assert all(list(row) == ["text", "label", *labels] for row in rows)
+    assert all(row["label"] == max(labels, key=row.get) for row in rows)
+
+
+def test_a_text_is_a_line_and_only_a_line(emo, tiny, here):
+    (here / "texts.txt").write_text("one\u2028still one\x0cstill one\x85still one\r\ntwo\n", encoding="utf-8-sig")
+    _, out, _ = emo("predict", "--model", tiny.folder, "--format", "jsonl", "--file", "texts.txt")
+    assert [json.loads(line)["text"][:3] for line in out.split("\n") if line] == ["one", "two"]
+
+
+@pytest.mark.parametrize("to", ["screen", "file"])
+def test_csv_and_jsonl_say_the_same_as_the_table(emo, tiny, to):
+    texts = ('so "proud", of you', "I hate it", "ünïcode 💔")
+    said = {}
+    for form in ("table", "csv", "jsonl"):
+        out = ["--out", f"new/answer.{form}"] if to == "file" else []
+        code, words, err = emo("predict", "--model", tiny.folder, "--format", form, *out, *texts)
+        assert code == 0, err
+        said[form] = Path(out[1]).read_text(encoding="utf-8") if out else words
+        assert bool(words) != bool(out)
+    csv = pd.read_csv(io.StringIO(said["csv"]))
+    jsonl = pd.read_json(io.StringIO(said["jsonl"]), lines=True)
+    pd.testing.assert_frame_equal(csv, jsonl, atol=1e-6)
+    assert list(csv.text) == list(texts)
+    best = [row[2:].astype(float).nlargest(3) for _, row in csv.iterrows()]
+    for text, line, top in zip(texts, said["table"].splitlines(), best, strict=True):
+        assert plain(line) == " ".join([text, *(f"{label} {p:.2f}" for label, p in top.items())])
+
+
+def test_predict_takes_the_newest_run_where_none_is_named(emo, tiny, here):
+    (here / "runs").mkdir()
+    (here / "runs" / "one").symlink_to(tiny.folder)
+    code, out, _ = emo("predict", "I hate it")
+    assert code == 0
+    assert out.startswith("I hate it")
+
+
+def test_a_reader_of_the_pipe_may_stop_early(tiny):
+    texts = [f"text {i}" for i in range(600)]  # more answers than a pipe holds
+    args = [COMMAND, "predict", "--model", str(tiny.folder), "--format", "jsonl", *texts]
+    with subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        first = process.stdout.readline()
+        process.stdout.close()
+        complaints = process.stderr.read()
+    assert json.loads(first)["text"] == "text 0"
+    assert complaints == ""
+
+
+# explore, info, fetch
+
+
+@pytest.mark.parametrize("reading", ["full", "study"])
+def test_explore_prints_counts_and_writes_tables_and_figures(emo, reading):
+    code, out, err = emo("explore", "--corpus", "empathetic", "--reading", reading, "--out", "new/found")
+    assert code == 0, err
+    counts = pd.read_csv("new/found/label_counts.csv", index_col=0)["rows"]
+    assert all(f"{label} {n}" in plain(out) for label, n in counts.items())
+    train = (SAMPLE / "empatheticdialogues" / "train.csv").read_text()
+    rows = len(train.splitlines()) - 1
+    assert (len(counts), counts.sum()) == (32, rows) if reading == "full" else 100 < counts.sum() < rows
+    assert {f"{name}.png" for name in ("label_counts", "lengths")} <= set(os.listdir("new/found"))
+
+
+def test_info_says_versions_places_and_the_newest_run(emo, tiny, here):
+    code, out, _ = emo("info")
+    assert code == 0
+    assert f"emo_nb {emo_nb.__version__}" in plain(out)
+    assert "none in runs/ yet" in plain(out)
+    (here / "runs").mkdir()
+    (here / "runs" / "one").symlink_to(tiny.folder)
+    assert "newest run runs/one" in plain(emo("info")[1])
+
+
+def test_fetch_without_a_network_says_loudly_that_it_found_the_sample():
+    done = command("fetch", "empathetic")
+    assert done.returncode == 0
+    assert str(SAMPLE / "empatheticdialogues") in done.stdout
+    assert "(built-in sample)" in done.stdout
+    assert "*** empathetic:" in done.stderr
+    assert "its figures mean nothing" in done.stderr
+
+
+# Mistakes
+
+
+@pytest.fixture
+def spoilt(here, tiny):
+    "The things that the mistakes below are made with, in the working directory."
+
+    def archive(name, member, data):
+        with tarfile.open(here / name, "w:gz") as tar:
+            info = tarfile.TarInfo(member)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+
+    train = (SAMPLE / "empatheticdialogues" / "train.csv").read_bytes()
+    archive("whole.tar.gz", "empatheticdialogues/train.csv", train)
+    (here / "cut.tar.gz").write_bytes((here / "whole.tar.gz").read_bytes()[:5000])
+    archive("climbs.tar.gz", "../../train.csv", train)
+    archive("no-table.tar.gz", "readme.txt", b"nothing here")
+    (here / "novel.txt").write_text("Call me Ishmael.\nSome years ago\n")
+    (here / "empty.csv").write_text("")
+    (here / "header.csv").write_text("text,label\n")
+    (here / "corpus-header.csv").write_text(EMPATHETIC_HEADER + "\n")
+    (here / "latin1.txt").write_bytes("caf\xe9\n".encode("latin-1"))
+    write_own(here / "own.csv", ("anger", "bliss"))
+    write_own(here / "one.csv", ("anger",))
+    write_own(here / "few.csv", ("a", "b", "c", "d", "e"), each=3)
+    (here / "rare.csv").write_text((here / "own.csv").read_text() + "only once,rarity\n")
+    (here / "folder").mkdir()
+    (here / "finished").mkdir()
+    (here / "finished" / "config.json").write_text("{}")
+    (here / "tiny").symlink_to(tiny.folder)
+
+
+RUN = ("run", "--profile", "tiny")
+MISTAKES = {
+    "no such file": ((*RUN, "--data", "nowhere.csv"), "nowhere.csv does not exist"),
+    "no such own table": ((*RUN, "--data", "nowhere.csv", *OWN), "nowhere.csv does not exist"),
+    "unknown form": ((*RUN, "--data", "novel.txt"), "novel.txt"),
+    "folder without tables": ((*RUN, "--data", "folder"), "folder"),
+    "no such text column": ((*RUN, "--data", "own.csv", "--text-col", "words", *OWN[2:]), "'words'", "text, label"),
+    "no such label column": ((*RUN, "--data", "own.csv", *OWN[:3], "mood"), "'mood'", "text, label"),
+    "text column alone": ((*RUN, "--data", "own.csv", *OWN[:2]), "--label-col"),
+    "columns without data": ((*RUN, *OWN), "--data"),
+    "empty file": ((*RUN, "--data", "empty.csv"), "empty.csv"),
+    "empty own table": ((*RUN, "--data", "empty.csv", *OWN), "empty.csv"),
+    "own table's header only": ((*RUN, "--data", "header.csv", *OWN), "header.csv"),
+    "corpus's header only": ((*RUN, "--data", "corpus-header.csv"), "corpus-header.csv"),
+    "label outside the task": ((*RUN, "--data", "own.csv", *OWN, "--task", "shared10"), "bliss"),
+    "one label": ((*RUN, "--data", "one.csv", *OWN), "'anger'", "two"),
+    "fewer rows than classes": ((*RUN, "--data", "few.csv", *OWN), "15 texts", "5 labels"),
+    "a label with one row": ((*RUN, "--data", "rare.csv", *OWN), "rarity", "three"),
+    "truncated archive": ((*RUN, "--data", "cut.tar.gz"), "cut.tar.gz", "cut short"),
+    "archive that climbs out": ((*RUN, "--data", "climbs.tar.gz"), "climbs.tar.gz", "../../train.csv"),
+    "archive without a table": ((*RUN, "--data", "no-table.tar.gz"), "no-table.tar.gz"),
+    "no such encoder": ((*RUN, "--encoder", "no-such/encoder"), "no-such/encoder"),
+    "no encoder's name": ((*RUN, "--encoder", "what is this?"), "what is this?"),
+    "no encoder in the folder": ((*RUN, "--encoder", "folder"), "folder", "config.json"),
+    "unknown task": ((*RUN, "--task", "happiness"), "'happiness'", "shared10"),
+    "no official split": ((*RUN, "--split", "official", "--corpus", "goemotions"), "goemotions", "--split group"),
+    "own table, official split": ((*RUN, "--split", "official", "--data", "own.csv", *OWN), "own", "--split group"),
+    "negative seed": ((*RUN, "--seed", "-1"), "seed", "-1"),
+    "run below a file": ((*RUN, "--data", "own.csv", *OWN, "--out", "novel.txt/run"), "novel.txt/run"),
+    "run onto a file": ((*RUN, "--out", "novel.txt"), "novel.txt is a file"),
+    "run already there": ((*RUN, "--out", "finished"), "finished is already there", "--force"),
+    "explore below a file": (("explore", "--corpus", "empathetic", "--out", "novel.txt/x"), "novel.txt"),
+    "explore no such file": (("explore", "--corpus", "empathetic", "--data", "nowhere"), "nowhere does not exist"),
+    "explore another corpus": (
+        ("explore", "--corpus", "empathetic", "--data", SAMPLE / "goemotions_raw.csv"),
+        "goemotions_raw.csv",
+    ),
+    "no such model": (("predict", "hello", "--model", "nowhere"), "nowhere"),
+    "no model in the folder": (("predict", "hello", "--model", "folder"), "folder", "config.json"),
+    "model is a file": (("predict", "hello", "--model", "novel.txt"), "novel.txt"),
+    "no runs yet": (("predict", "hello"), "runs/", "emo-nb run"),
+    "no text": (("predict", "--model", "tiny"), "no text"),
+    "no such file of texts": (("predict", "--model", "tiny", "--file", "nowhere.txt"), "nowhere.txt"),
+    "file of texts not UTF-8": (("predict", "--model", "tiny", "--file", "latin1.txt"), "latin1.txt", "UTF-8"),
+    "answer below a file": (("predict", "--model", "tiny", "hello", "--out", "novel.txt/x"), "novel.txt/x"),
+    "answer onto a folder": (("predict", "--model", "tiny", "hello", "--out", "folder"), "folder"),
+    "evaluate no run": (("evaluate", "folder"), "folder is not a run directory"),
+    "evaluate half a run": (("evaluate", "finished"), "finished is not a run directory"),
+    "evaluate, columns without data": (("evaluate", "tiny", *OWN), "--data"),
+    "evaluate, no label known": (("evaluate", "tiny", "--data", "few.csv", *OWN), "few"),
+}
+
+
+def check_mistake(code, err, culprits):
+    assert code == 2
+    lines = err.splitlines()
+    errors = [line for line in lines if line.startswith("error: ")]
+    assert len(errors) == 1, err
+    assert lines[-1] == errors[0], "the error is the last line, and one line"
+    assert "Traceback" not in err
+    assert not [culprit for culprit in culprits if culprit not in errors[0]], errors[0]
+
+
+@pytest.mark.usefixtures("spoilt")
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_ends_in_one_sentence_that_names_it(emo, here, name):
+    args, *culprits = MISTAKES[name]
+    before = sorted(os.listdir(here))
+    code, _, err = emo(*args)
+    check_mistake(code, err, culprits)
+    assert sorted(os.listdir(here)) == before
+
+
+def test_lines_on_standard_input_that_are_not_utf8_are_a_mistake_too(emo, tiny):
+    code, _, err = emo("predict", "--model", tiny.folder, stdin="caf\xe9\n".encode("latin-1"))
+    check_mistake(code, err, ["UTF-8"])
+
+
+@pytest.mark.usefixtures("spoilt")
+@pytest.mark.parametrize("name", ["no such file", "truncated archive", "no such encoder"])
+def test_the_real_process_says_the_same_of_a_mistake(name):
+    args, *culprits = MISTAKES[name]
+    done = command(*args, stdin=subprocess.DEVNULL)
+    check_mistake(done.returncode, done.stderr, culprits)
