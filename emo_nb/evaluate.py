@@ -18,7 +18,7 @@ from .explore import ACCENT, INK, SECOND, new_figure, plot_matrix
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# %% ../nbs/prototype/10_evaluate.ipynb #35e82b88
+# %% ../nbs/prototype/10_evaluate.ipynb #57b1c1d2
 def predictions(frame: pd.DataFrame, proba: np.ndarray, labels: Sequence[str]) -> pd.DataFrame:
     "The labelled rows with `predicted`, `confidence` and a probability for each label; proba is (n_rows, n_labels)."
     if proba.shape != (len(frame), len(labels)):
@@ -28,7 +28,7 @@ def predictions(frame: pd.DataFrame, proba: np.ndarray, labels: Sequence[str]) -
     table = table.assign(predicted=np.asarray(labels, dtype=object)[chosen], confidence=proba.max(1).round(4))
     return pd.concat([table, pd.DataFrame(proba.round(4), columns=list(labels))], axis=1)
 
-# %% ../nbs/prototype/10_evaluate.ipynb #cc00ffa2
+# %% ../nbs/prototype/10_evaluate.ipynb #a0aa29c6
 def views(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     "The rows of each corpus by its name, and all of them where there are several."
     corpora = {str(name): rows for name, rows in table.groupby("corpus", observed=True)}
@@ -48,7 +48,7 @@ def scores(table: pd.DataFrame, labels: Sequence[str]) -> pd.DataFrame:
         parts[name] = part[part.support > 0]
     return pd.concat(parts, names=["corpus", "label"])
 
-# %% ../nbs/prototype/10_evaluate.ipynb #407e2783
+# %% ../nbs/prototype/10_evaluate.ipynb #b6ff2c82
 def summary(table: pd.DataFrame, labels: Sequence[str]) -> pd.DataFrame:
     "Per corpus: macro-F1, weighted F1, accuracy, the accuracy of always guessing the commonest label, rows."
     by_label = scores(table, labels)
@@ -73,7 +73,7 @@ def metrics(table: pd.DataFrame, labels: Sequence[str]) -> dict[str, Any]:
         for corpus, row in summary(table, labels).round(4).to_dict("index").items()
     }
 
-# %% ../nbs/prototype/10_evaluate.ipynb #1f304c10
+# %% ../nbs/prototype/10_evaluate.ipynb #b209ee7d
 def plot_confusion(
     table: pd.DataFrame, labels: Sequence[str], title: str = "Of the texts with this label, per cent called that"
 ) -> "Figure":
@@ -89,8 +89,8 @@ def plot_f1(by_label: pd.DataFrame, title: str = "F1 for each emotion") -> "Figu
     wide = wide.sort_values(wide.columns[-1])
     figure = new_figure(height=0.9 + 0.28 * len(wide))
     axes = figure.subplots()
-    for corpus, colour in zip(wide.columns, (ACCENT, INK, SECOND, "#7a9e7e"), strict=False):
-        axes.plot(wide[corpus], np.arange(len(wide)), "o", color=colour, label=str(corpus), markersize=6)
+    for corpus, colour, marker in zip(wide.columns, (SECOND, ACCENT, INK), "os|", strict=False):
+        axes.plot(wide[corpus], np.arange(len(wide)), marker, color=colour, label=str(corpus), alpha=0.9, ms=7, mew=2)
     axes.set_yticks(np.arange(len(wide)), [str(label) for label in wide.index], fontsize=8)
     axes.set_xlim(0, 1)
     axes.grid(axis="x", alpha=0.3)

@@ -19,12 +19,12 @@ from .taxonomy import Task
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# %% ../nbs/feasibility/04_explore.ipynb #477a1f6b
+# %% ../nbs/feasibility/04_explore.ipynb #2e317c5c
 def label_counts(frame: pd.DataFrame) -> pd.Series:
     "Rows for each label, most frequent first. `labels` holds one tuple a row."
     return frame.labels.explode().dropna().value_counts().rename("rows")
 
-# %% ../nbs/feasibility/04_explore.ipynb #454f4d04
+# %% ../nbs/feasibility/04_explore.ipynb #2191b587
 INK, ACCENT, SECOND = "#22313f", "#2a6f97", "#e07a5f"
 
 
@@ -55,7 +55,7 @@ def plot_counts(counts: pd.Series | pd.DataFrame, title: str) -> "Figure":
         axes.legend(frameon=False, fontsize=8, loc="lower right")
     return figure
 
-# %% ../nbs/feasibility/04_explore.ipynb #c5262ccf
+# %% ../nbs/feasibility/04_explore.ipynb #cf5fd862
 def cooccurrence(frame: pd.DataFrame) -> pd.DataFrame:
     "Share of the rows with the row's label that also have the column's label; labels by frequency."
     names = list(label_counts(frame).index)
@@ -85,7 +85,7 @@ def plot_matrix(matrix: pd.DataFrame, title: str, percent: bool = True, diagonal
     axes.set_title(title, loc="left", fontsize=10)
     return figure
 
-# %% ../nbs/feasibility/04_explore.ipynb #bc825229
+# %% ../nbs/feasibility/04_explore.ipynb #a705d347
 def agreement(frame: pd.DataFrame) -> pd.DataFrame:
     """For each label, over comments with at least two raters: how often a second rater ticks what a first ticked.
 
@@ -103,7 +103,7 @@ def agreement(frame: pd.DataFrame) -> pd.DataFrame:
     table = pd.DataFrame({"ticks": sums.n, "pairs": sums.both / sums.possible, "chance": sums.n / len(several)})
     return table.sort_values("pairs", ascending=False).rename_axis("label")
 
-# %% ../nbs/feasibility/04_explore.ipynb #63f1bf4d
+# %% ../nbs/feasibility/04_explore.ipynb #c3d20730
 def lengths(frame: pd.DataFrame, tokenizer: Any = None) -> pd.DataFrame:
     "Characters, words and (with a Hugging Face tokeniser) tokens of each row."
     table = pd.DataFrame({"characters": frame.text.str.len(), "words": frame.text.str.split().str.len()})
@@ -117,7 +117,10 @@ def plot_lengths(table: pd.DataFrame, title: str, bins: int = 30) -> "Figure":
     figure = new_figure(height=2.4)
     for axes, name in zip(np.atleast_1d(figure.subplots(1, table.shape[1])), table.columns, strict=True):
         limit = table[name].quantile(0.99)
-        axes.hist(table[name][table[name] <= limit], bins=bins, color=ACCENT)
+        edges = np.arange(
+            0.5, limit + 1, max(1, round(limit / bins))
+        )  # whole numbers a bin, so that none looks full by chance
+        axes.hist(table[name], bins=edges, color=ACCENT)
         axes.axvline(table[name].median(), color=SECOND)
         axes.set_xlabel(f"{name} (median {table[name].median():.0f}, 99 % ≤ {limit:.0f})", fontsize=8)
         axes.tick_params(labelsize=7)
@@ -125,7 +128,7 @@ def plot_lengths(table: pd.DataFrame, title: str, bins: int = 30) -> "Figure":
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
     return figure
 
-# %% ../nbs/feasibility/04_explore.ipynb #1be35cf1
+# %% ../nbs/feasibility/04_explore.ipynb #42462d19
 def fold(texts: pd.Series) -> pd.Series:
     "Texts without case, punctuation and superfluous white space; texts of signs only (an emoji, '...') stay as they are."
     folded = texts.str.casefold().str.replace(r"[^\w\s]|_", " ", regex=True).str.split().str.join(" ")
@@ -145,7 +148,7 @@ def duplicates(frame: pd.DataFrame) -> pd.DataFrame:
             table[name][f"also in train, {kind}"] = 0 if name == "train" else int(texts[rows.index].isin(train).sum())
     return pd.DataFrame(table).T.rename_axis("split")
 
-# %% ../nbs/feasibility/04_explore.ipynb #b5a42293
+# %% ../nbs/feasibility/04_explore.ipynb #3ef23a30
 def coverage(frame: pd.DataFrame, task: Task) -> pd.DataFrame:
     "Per corpus: rows, rows that the task's map keeps, rows left out, rows in which two of the task's labels compete."
     table = {}
@@ -155,20 +158,20 @@ def coverage(frame: pd.DataFrame, task: Task) -> pd.DataFrame:
         table[corpus] = {"rows": len(rows), "kept": kept, "left out": len(rows) - kept, "several labels": ties}
     return pd.DataFrame(table).T.rename_axis("corpus")
 
-# %% ../nbs/feasibility/04_explore.ipynb #ff8764cf
+# %% ../nbs/feasibility/04_explore.ipynb #36811570
 def left_out(frame: pd.DataFrame, task: Task) -> pd.Series:
     "Rows that the task's map leaves out, counted by their own labels."
     nothing = [not task.labels_of(own, corpus) for own, corpus in zip(frame.labels, frame.corpus, strict=True)]
     return label_counts(frame[nothing])
 
-# %% ../nbs/feasibility/04_explore.ipynb #165b88ee
+# %% ../nbs/feasibility/04_explore.ipynb #71a87153
 def examples(frame: pd.DataFrame, label: pd.Series | None = None) -> pd.DataFrame:
     "The first text of each label. `label` is a column of single labels; the first of each row's own where none is given."
     label = frame.labels.str[0] if label is None else label
     first = frame.assign(label=label).dropna(subset="label").drop_duplicates("label")
     return first.set_index("label")[["text"]].sort_index()
 
-# %% ../nbs/feasibility/04_explore.ipynb #dd866ab4
+# %% ../nbs/feasibility/04_explore.ipynb #d27289b1
 def explore(frame: pd.DataFrame, out: Path, tokenizer: Any = None) -> Mapping[str, pd.DataFrame]:
     "Write every table (CSV) and figure (PNG) of this page for one corpus to the folder `out`; return the tables."
     counts, length = label_counts(frame), lengths(frame, tokenizer)

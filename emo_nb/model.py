@@ -188,7 +188,8 @@ def save_model(model: Any, tokenizer: Any, folder: Path) -> Any:
         model.peft_config["default"].base_model_name_or_path = model.config.emo_nb_encoder
         model.save_pretrained(folder / "adapter", save_embedding_layers=False)
         model = model.merge_and_unload()
-    model.save_pretrained(folder / "model")
+    with quiet():
+        model.save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
     return model
 

@@ -14,7 +14,7 @@ from .core import ConfigError, DataError
 from .explore import fold
 from .taxonomy import Task
 
-# %% ../nbs/feasibility/05_prepare.ipynb #b4d70171
+# %% ../nbs/feasibility/05_prepare.ipynb #d54c51a1
 def label_for(frame: pd.DataFrame, task: Task) -> pd.DataFrame:
     """The rows that the task has a label for, with the column `label`: the first of the task's labels that a row has.
 
@@ -27,7 +27,7 @@ def label_for(frame: pd.DataFrame, task: Task) -> pd.DataFrame:
         raise DataError(f"no row has a label of task {task.name!r} ({', '.join(task.labels)})")
     return labelled
 
-# %% ../nbs/feasibility/05_prepare.ipynb #dc807acd
+# %% ../nbs/feasibility/05_prepare.ipynb #d1cebb4e
 def balance(
     frame: pd.DataFrame,
     cap: int = 10_000,  # rows kept of each capped label
@@ -42,7 +42,7 @@ def balance(
     ]
     return pd.concat([frame[~capped], *drawn]).sample(frac=1, random_state=seed)
 
-# %% ../nbs/feasibility/05_prepare.ipynb #352a4311
+# %% ../nbs/feasibility/05_prepare.ipynb #0110cb4c
 PARTS = ("train", "dev", "test")
 
 
@@ -66,7 +66,7 @@ def split(frame: pd.DataFrame, how: str = "group", seed: int = 42, test: float =
     )
     return without_leaks(frame.assign(part=group.map(random_parts(one_a_group, seed, test, dev))))
 
-# %% ../nbs/feasibility/05_prepare.ipynb #7d024517
+# %% ../nbs/feasibility/05_prepare.ipynb #1efd5e1a
 def random_parts(strata: pd.Series, seed: int, test: float, dev: float) -> pd.Series:
     "A part for each entry, drawn so that every stratum keeps its share in each part."
     from sklearn.model_selection import train_test_split
@@ -92,7 +92,7 @@ def without_leaks(frame: pd.DataFrame) -> pd.DataFrame:
     leaks = ((frame.part == "train") & folded.isin(test | dev)) | ((frame.part == "dev") & folded.isin(test))
     return frame[~leaks]
 
-# %% ../nbs/feasibility/05_prepare.ipynb #b2248135
+# %% ../nbs/feasibility/05_prepare.ipynb #be82c509
 def deduplicate(frame: pd.DataFrame) -> pd.DataFrame:
     "The first of the rows with the same corpus, label and folded text."
     return frame[~frame.assign(folded=fold(frame.text)).duplicated(["corpus", "label", "folded"])]
