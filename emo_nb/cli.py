@@ -6,7 +6,8 @@
 __all__ = ['app', 'DataPath', 'TextCol', 'LabelCol', 'show', 'fetch', 'explore', 'run_command', 'report', 'predict', 'lines_of',
            'as_table', 'as_jsonl', 'as_csv', 'evaluate', 'info', 'main']
 
-# %% ../nbs/prototype/12_cli.ipynb #b7548ee6
+# %% ../nbs/prototype/12_cli.ipynb #c89eac71
+import io
 import logging
 import sys
 from pathlib import Path
@@ -165,12 +166,14 @@ def predict(
 # %% ../nbs/prototype/12_cli.ipynb #61f5b57c
 def lines_of(file: Path | None) -> list[str]:
     "The lines of a file, or of standard input where that is no terminal."
-    if file is None:
-        return [] if sys.stdin.isatty() else sys.stdin.read().splitlines()
+    if file is None and sys.stdin.isatty():
+        return []
     try:
-        return file.read_text(encoding="utf-8").splitlines()
+        with open(file, "rb") if file else sys.stdin.buffer as raw, io.TextIOWrapper(raw, "utf-8-sig") as lines:
+            return [line.rstrip("\n") for line in lines]
     except (OSError, UnicodeDecodeError) as error:
-        raise TextError(f"{file} cannot be read as text ({getattr(error, 'strerror', None) or 'not UTF-8'})") from error
+        reason = getattr(error, "strerror", None) or "not UTF-8"
+        raise TextError(f"{file or 'standard input'} cannot be read as text ({reason})") from error
 
 
 def as_table(table: "pd.DataFrame") -> str:

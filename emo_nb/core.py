@@ -11,7 +11,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 # %% ../nbs/feasibility/00_core.ipynb #688b3ccc
@@ -54,7 +54,8 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     except (PermissionError, NotADirectoryError, FileExistsError, IsADirectoryError) as error:
         raise ConfigError(f"{path} cannot be written ({error.strerror}); name another place") from error
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):
+            beside.unlink()
 
 # %% ../nbs/feasibility/00_core.ipynb #5954a17b
 @contextmanager
@@ -72,6 +73,7 @@ def whole_dir(path: str | Path, force: bool = False) -> Iterator[Path]:
         raise ConfigError(f"{path} cannot be written ({error.strerror}); name another place with --out") from error
     try:
         yield beside
+        refuse_existing(path, force)  # another run may have come first
         if path.exists():
             shutil.rmtree(path)
         os.replace(beside, path)

@@ -49,7 +49,8 @@ class Reading:
 def tidy(rows: pd.DataFrame, **constant: object) -> pd.DataFrame:
     "A frame with exactly the tidy columns and types; `constant` fills whole columns."
     frame = rows.assign(**constant).reindex(columns=list(COLUMNS)).reset_index(drop=True)
-    return frame.astype({"text": object, "group": str, **dict.fromkeys(CATEGORIES, "category")})
+    splits = pd.CategoricalDtype(["train", "dev", "test"])
+    return frame.astype({"text": object, "group": str, **dict.fromkeys(CATEGORIES, "category"), "split": splits})
 
 # %% ../nbs/feasibility/03_corpora.ipynb #84ead82d
 def goemotions_splits(rows: pd.DataFrame) -> pd.DataFrame:
@@ -182,7 +183,11 @@ def believed(
 # %% ../nbs/feasibility/03_corpora.ipynb #2527d425
 def load(corpus: str, path: str | Path | None = None, prompts: bool = False, reading: str = "full") -> Reading:
     "`find` a corpus by name (`goemotions`, `goemotions-raw`, `empathetic`) and `read` it."
-    return read(find(corpus, path).path, prompts, reading)
+    found = find(corpus, path).path
+    made = read(found, prompts, reading)
+    if (holds := made.frame.corpus.iloc[0]) != corpus.removesuffix("-raw"):
+        raise DataError(f"{found} holds {holds}, not {corpus}; name the corpus with --corpus {holds}")
+    return made
 
 # %% ../nbs/feasibility/03_corpora.ipynb #c5a0a45d
 def study_table(name: str, data: bytes) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -206,6 +211,8 @@ def read_own(
     if not path.exists():
         raise DataError(f"{path} does not exist")
     files = list(files_of(path))
+    if not files:
+        raise DataError(f"{path} holds no .csv or .tsv file")
     parts = [table_of(file, data) for file, data in files]
     rows = pd.concat([rows for rows, _ in parts], ignore_index=True)
     wanted = [text_col, label_col, *([group_col] if group_col else [])]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from .core import ConfigError
 from .taxonomy import Task
 
 if TYPE_CHECKING:
@@ -189,7 +190,10 @@ def explore(frame: pd.DataFrame, out: Path, tokenizer: Any = None) -> Mapping[st
         figures["cooccurrence"] = plot_matrix(tables["cooccurrence"], "Per cent that also have that label")
     if frame.corpus.iloc[0] == "goemotions" and not (agreed := agreement(frame)).empty:
         tables["agreement"] = agreed.round(4)
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{out} cannot be written ({error.strerror}); name another place") from error
     for name, table in tables.items():
         table.to_csv(out / f"{name}.csv")
     for name, figure in figures.items():

@@ -137,7 +137,7 @@ def new_classifier(folder: Path, labels: Sequence[str], name: str = "", seed: in
             model = AutoModelForSequenceClassification.from_pretrained(
                 folder, config=config, use_safetensors=True, attn_implementation="eager"
             )
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # damaged weights, unknown architectures: each library has errors of its own
         raise ModelError(f"{folder} cannot be opened as a classifier ({str(error).splitlines()[0][:160]})") from error
     if mean:
         start_as_mean(model)
@@ -186,6 +186,7 @@ def save_model(model: Any, tokenizer: Any, folder: Path) -> Any:
     "Save the adapter to `folder/adapter`, the merged model and its tokeniser to `folder/model`; return the merged model."
     if hasattr(model, "merge_and_unload"):
         model.peft_config["default"].base_model_name_or_path = model.config.emo_nb_encoder
+        model.config._name_or_path = model.get_base_model().name_or_path = model.config.emo_nb_encoder
         model.save_pretrained(folder / "adapter", save_embedding_layers=False)
         model = model.merge_and_unload()
     with quiet():

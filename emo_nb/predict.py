@@ -22,6 +22,8 @@ logger = logging.getLogger("emo_nb")
 # %% ../nbs/prototype/09_predict.ipynb #31f1d349
 def as_texts(texts: str | Iterable[str]) -> list[str]:
     "A string, a list or a Series as a list of texts. `TextError` names the positions of what is none."
+    if isinstance(texts, pd.DataFrame):
+        raise TextError(f"a table is no list of texts; give one of its columns: {', '.join(map(str, texts.columns))}")
     found = [texts] if isinstance(texts, str) else list(texts)
     if not found:
         raise TextError("there is no text to predict; give at least one")

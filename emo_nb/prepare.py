@@ -61,9 +61,8 @@ def split(frame: pd.DataFrame, how: str = "group", seed: int = 42, test: float =
     if how != "group":
         raise ConfigError(f"there is no split {how!r}; the splits are: group, study, official")
     group = frame.corpus.astype(str) + "/" + frame.group
-    one_a_group = (
-        frame.assign(key=frame.corpus.astype(str) + "/" + frame.label).groupby(group, sort=False)["key"].first()
-    )
+    strata = frame.label + " (" + frame.corpus.astype(str) + ")"
+    one_a_group = strata.groupby(group, sort=False).first()
     return without_leaks(frame.assign(part=group.map(random_parts(one_a_group, seed, test, dev))))
 
 # %% ../nbs/feasibility/05_prepare.ipynb #1efd5e1a

@@ -73,6 +73,8 @@ class Config:
         for value, known, what in ((self.profile, PROFILES, "profile"), (self.corpus, CORPORA, "corpus")):
             if value not in known:
                 raise ConfigError(f"there is no {what} {value!r}; there is: {', '.join(known)}")
+        if not 0 <= self.seed < 2**32:
+            raise ConfigError(f"seed {self.seed} is not between 0 and {2**32 - 1}; give another with --seed")
         if bool(self.text_col) != bool(self.label_col) or (self.text_col and not self.data):
             raise ConfigError("a table of your own needs all three: --data, --text-col and --label-col")
 

@@ -240,12 +240,15 @@ def find(corpus: str, path: str | Path | None = None) -> Found:
             continue  # fetched by half, or another corpus
         if hit := look_in(folder, corpus):
             return Found(corpus, hit, origin)
+    why = "EMO_NB_OFFLINE is set"
     if not os.environ.get("EMO_NB_OFFLINE"):
         try:
             return Found(corpus, fetch(corpus), "download")
         except SourceError as error:
-            logger.warning(str(error))
-    logger.warning("*** %s: no corpus to be had. Using the BUILT-IN SAMPLE: its figures mean nothing. ***", corpus)
+            why = str(error)
+    logger.warning(
+        "*** %s: using the BUILT-IN SAMPLE, whose figures mean nothing (no corpus found; %s) ***", corpus, why
+    )
     return Found(corpus, look_in(SAMPLE, corpus) or SAMPLE, "built-in sample")
 
 
