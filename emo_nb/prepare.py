@@ -31,11 +31,11 @@ def label_for(frame: pd.DataFrame, task: Task) -> pd.DataFrame:
 def balance(
     frame: pd.DataFrame,
     cap: int = 10_000,  # rows kept of each capped label
-    labels: Sequence[str] | None = ("neutral",),  # the capped labels; None caps them all
+    labels: Sequence[str] = ("neutral",),  # the capped labels
     seed: int = 42,
 ) -> pd.DataFrame:
     "At most `cap` rows of each capped label, drawn at random; all other rows kept; shuffled."
-    capped = frame.label.isin(labels) if labels is not None else pd.Series(True, index=frame.index)
+    capped = frame.label.isin(labels)
     drawn = [
         rows.sample(cap, random_state=seed) if len(rows) > cap else rows
         for _, rows in frame[capped].groupby("label", sort=True)

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from .encode import TextDataset
-from .model import mixed_precision
+from .model import mixed_precision, quiet
 
 # %% ../nbs/prototype/08_train.ipynb #d2ca0be9
 @dataclass(frozen=True)
@@ -25,7 +25,6 @@ class TrainSettings:
     learning_rate: float = 1e-3  # at its peak, after the warm-up
     warmup: float = 0.1  # share of all steps
     weight_decay: float = 0.01
-    label_smoothing: float = 0.0
     seed: int = 42
     progress: bool = True  # show a bar and a line for each epoch
 
@@ -86,7 +85,8 @@ def fit(
         trainer.remove_callback(callback)
     if settings.progress:
         trainer.add_callback(progress_callback())
-    trainer.train()
+    with quiet():  # peft looks up the base model of each checkpoint on the hub, in vain and aloud
+        trainer.train()
     epochs = [logs for logs in trainer.state.log_history if "eval_loss" in logs]
     columns = ["epoch", "eval_loss", "eval_accuracy", "eval_macro_f1"]
     return pd.DataFrame(epochs)[columns].rename(columns=lambda name: name.replace("eval_", "dev_")).round(4)
@@ -105,7 +105,6 @@ def arguments(settings: TrainSettings, folder: Path) -> Any:
         learning_rate=settings.learning_rate,
         warmup_steps=settings.warmup,
         weight_decay=settings.weight_decay,
-        label_smoothing_factor=settings.label_smoothing,
         train_sampling_strategy="group_by_length",
         bf16=mixed_precision(),
         use_cpu=mixed_precision() and not torch.cuda.is_available(),

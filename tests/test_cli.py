@@ -221,13 +221,9 @@ def test_info_says_versions_places_and_the_newest_run(emo, tiny, here):
     assert "newest run runs/one" in plain(emo("info")[1])
 
 
-def test_fetch_without_a_network_says_loudly_that_it_found_the_sample():
+def test_fetch_offline_says_that_nothing_is_downloaded():
     done = command("fetch", "empathetic")
-    assert done.returncode == 0
-    assert str(SAMPLE / "empatheticdialogues") in done.stdout
-    assert "(built-in sample)" in done.stdout
-    assert "*** empathetic:" in done.stderr
-    assert "its figures mean nothing" in done.stderr
+    assert done.returncode == 2 and "nothing is downloaded" in done.stderr and not done.stdout
 
 
 # Mistakes

@@ -234,9 +234,13 @@ def test_a_run_that_cannot_start_leaves_nothing(tmp_path, encoder):
 def test_what_stood_there_is_replaced_by_a_run_that_succeeds_and_kept_by_one_that_does_not(tmp_path):
     own, out = write_own(tmp_path / "own.csv", ("calm", "upset")), tmp_path / "run"
     out.mkdir()
-    (out / "notes.txt").write_text("of an earlier run")
+    (out / "notes.txt").write_text("somebody's own")
     columns = {"data": str(own), "text_col": "text", "label_col": "label"}
     config = Config(**columns, profile="tiny", out=str(out), force=True, progress=False)
+
+    with pytest.raises(ConfigError, match="is never replaced"):
+        run(config)
+    (out / "metrics.json").write_text("of an earlier run")
 
     def stop_after_training(line):
         if line.startswith("testing"):
@@ -245,7 +249,7 @@ def test_what_stood_there_is_replaced_by_a_run_that_succeeds_and_kept_by_one_tha
     with pytest.raises(KeyboardInterrupt):
         run(config, say=stop_after_training)
     assert sorted(os.listdir(tmp_path)) == ["own.csv", "run"]
-    assert os.listdir(out) == ["notes.txt"]
+    assert sorted(os.listdir(out)) == ["metrics.json", "notes.txt"]
     made = run(config, say=lambda line: None)
     assert sorted(os.listdir(tmp_path)) == ["own.csv", "run"]
     assert not (out / "notes.txt").exists()

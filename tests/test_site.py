@@ -95,13 +95,15 @@ def page(browser, address):
 
 @pytest.mark.browser
 @pytest.mark.parametrize("width", [1200, 400])
-@pytest.mark.parametrize("path", ["index.html", "feasibility/taxonomy.html", "results/small_run.html"])
-def test_page_fits_the_window_and_shows_its_figures(page, path, width):
+def test_every_page_fits_the_window_and_shows_its_figures(page, docs, width):
     page.set_viewport_size({"width": width, "height": 900})
-    page.goto(f"/{path}", wait_until="networkidle")
-    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-    assert page.evaluate("[...document.images].filter(i => !(i.complete && i.naturalWidth)).map(i => i.src)") == []
-    assert page.complaints == []
+    paths = sorted(path.relative_to(docs).as_posix() for path in docs.rglob("*.html"))
+    assert {"index.html", "feasibility/taxonomy.html", "results/small_run.html"} <= set(paths)
+    for path in paths:
+        page.goto(f"/{path}", wait_until="networkidle")
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), path
+        lost = page.evaluate("[...document.images].filter(i => !(i.complete && i.naturalWidth)).map(i => i.src)")
+        assert (path, lost, page.complaints) == (path, [], [])
 
 
 @pytest.mark.browser

@@ -16,10 +16,11 @@ from types import ModuleType
 import pandas as pd
 import pytest
 
-from emo_nb import sources
+from emo_nb import download, sources
 from emo_nb.core import SourceError
 from emo_nb.corpora import COLUMNS, load, read
-from emo_nb.sources import SAMPLE, fetch, find
+from emo_nb.download import fetch
+from emo_nb.sources import SAMPLE, find
 from emo_nb.taxonomy import GOEMOTIONS
 
 pytestmark = pytest.mark.usefixtures("alone")
@@ -99,10 +100,10 @@ def site(monkeypatch) -> Iterator[Site]:
     site.url = f"http://127.0.0.1:{server.server_port}"
     remotes = [
         replace(remote, url=site.url + path, sha256=hashlib.sha256(FILES[path]).hexdigest())
-        for remote in sources.REMOTES["goemotions"]
+        for remote in download.REMOTES["goemotions"]
         for path in [f"/{Path(remote.name).name}"]
     ]
-    monkeypatch.setitem(sources.REMOTES, "goemotions", tuple(remotes))
+    monkeypatch.setitem(download.REMOTES, "goemotions", tuple(remotes))
     monkeypatch.delenv("EMO_NB_OFFLINE")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     yield site
@@ -132,7 +133,7 @@ def kept(cache: Path) -> dict[str, bytes]:
 )
 def test_fetch_ends_with_the_whole_files(site, alone, faults):
     vars(site).update(faults)
-    assert fetch("goemotions") == alone / "goemotions"
+    assert fetch("goemotions") == alone
     assert kept(alone) == FILES
     assert not list(alone.rglob("*.part"))
 
@@ -173,8 +174,8 @@ def test_a_failed_fetch_says_so_in_a_line_keeps_nothing_wrong_and_can_be_repeate
 def test_an_address_where_nobody_answers_is_an_error_of_one_line(site, alone, monkeypatch):
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as free:
         port = free.server_port  # nobody listens here once it is closed
-    remote = replace(sources.REMOTES["goemotions"][0], url=f"http://127.0.0.1:{port}/train.tsv")
-    monkeypatch.setitem(sources.REMOTES, "goemotions", (remote,))
+    remote = replace(download.REMOTES["goemotions"][0], url=f"http://127.0.0.1:{port}/train.tsv")
+    monkeypatch.setitem(download.REMOTES, "goemotions", (remote,))
     with pytest.raises(SourceError, match="cannot be fetched") as caught:
         fetch("goemotions")
     assert "\n" not in str(caught.value)
@@ -224,6 +225,9 @@ def test_places_are_tried_in_order(site, alone, monkeypatch, tmp_path, caplog):
     assert not caplog.records
     shutil.rmtree(alone)
     site.files.clear()
+    with pytest.raises(SourceError, match="cannot be fetched"):  # somebody answers, so the sample stays out of it
+        found()
+    monkeypatch.setenv("EMO_NB_OFFLINE", "1")
     assert found() == ("built-in sample", SAMPLE / "goemotions_raw.csv", 4)
     (warning,) = caplog.records
     assert warning.levelno == logging.WARNING
@@ -412,3 +416,18 @@ def test_a_hubs_failure_without_words_is_a_source_error_too(monkeypatch):
     monkeypatch.setitem(sys.modules, "kagglehub", hub)
     with pytest.raises(SourceError, match="kaggle:a/b cannot be had through kagglehub"):
         find("goemotions", "kaggle:a/b")
+
+
+def test_a_silent_address_gives_the_sample(site, alone, monkeypatch):
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as free:
+        port = free.server_port  # nobody listens here once it is closed
+    remote = replace(download.REMOTES["goemotions"][0], url=f"http://127.0.0.1:{port}/train.tsv")
+    monkeypatch.setitem(download.REMOTES, "goemotions", (remote,))
+    assert find("goemotions").origin == "built-in sample"
+
+
+def test_another_data_sets_train_tsv_is_not_taken_for_goemotions(site, alone, monkeypatch, tmp_path):
+    (tmp_path / "sst").mkdir()
+    (tmp_path / "sst/train.tsv").write_text("sentence\tlabel\na fine film\t1\n")
+    monkeypatch.setenv("EMO_NB_DATA", str(tmp_path))
+    assert find("goemotions").origin == "download"
