@@ -43,10 +43,11 @@ class Profile:
     epochs: float
     train_cap: int | None  # rows of each label in each corpus; None takes all
     dev_cap: int | None
+    listeners: bool = True  # train on the listeners' turns too, as the study did?
 
 
 PROFILES = {
-    "small": Profile(encoder="minilm", epochs=3, train_cap=400, dev_cap=50),
+    "small": Profile(encoder="minilm", epochs=3, train_cap=600, dev_cap=150, listeners=False),
     "full": Profile(encoder="BAAI/bge-small-en", epochs=3, train_cap=None, dev_cap=None),
     "tiny": Profile(encoder="minilm", epochs=1, train_cap=20, dev_cap=5),  # for tests: shows that the way works
 }
@@ -139,6 +140,8 @@ def choose_rows(rows: pd.DataFrame, config: Config) -> dict[str, pd.DataFrame]:
     parts = {name: parted[parted.part == name] for name in PARTS}
     if config.split != "study":
         parts["train"] = deduplicate(balance(parts["train"], seed=config.seed))
+    if not profile.listeners:
+        parts["train"] = parts["train"][parts["train"].role != "listener"]
     for name, cap in (("train", profile.train_cap), ("dev", profile.dev_cap)):
         if cap is not None:
             parts[name] = subset(parts[name], cap, config.seed)
