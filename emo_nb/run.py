@@ -53,7 +53,7 @@ PROFILES = {
 }
 CORPORA = {"both": ("goemotions", "empathetic"), "goemotions": ("goemotions",), "empathetic": ("empathetic",)}
 
-
+# %% ../nbs/prototype/11_run.ipynb #a458e3b1
 def check_own(data: str | None, text_col: str | None, label_col: str | None) -> None:
     "Raise `ConfigError` where a table of the user's own is named by half."
     if bool(text_col) != bool(label_col) or (text_col and not data):
@@ -96,7 +96,7 @@ class Config:
         corpus = Path(self.data).stem if self.text_col and self.data else self.corpus
         return Path(self.out or f"runs/{self.task_name}-{corpus}-{self.profile}-seed{self.seed}")
 
-# %% ../nbs/prototype/11_run.ipynb #f5003fa0
+# %% ../nbs/prototype/11_run.ipynb #2220c80c
 @dataclass(frozen=True)
 class Material:
     "What a run is made of: the labelled rows, the task, the files with their SHA-256, and how each corpus was found."
@@ -106,7 +106,7 @@ class Material:
     files: dict[str, str]
     origins: dict[str, str]
 
-
+# %% ../nbs/prototype/11_run.ipynb #aa5af270
 def gather(config: Config, say: Callable[[str], None] = print) -> Material:
     "Read the corpora or the user's own table, and keep the rows that the task has a label for."
     readings = {}
@@ -130,7 +130,7 @@ def gather(config: Config, say: Callable[[str], None] = print) -> Material:
     files = {f"{corpus}/{name}": sha for corpus, made in readings.items() for name, sha in made.files.items()}
     return Material(rows, task, files, {corpus: reading.origin for corpus, reading in readings.items()})
 
-
+# %% ../nbs/prototype/11_run.ipynb #0b6417ae
 def choose_rows(rows: pd.DataFrame, config: Config) -> dict[str, pd.DataFrame]:
     "The rows of train, dev and test: split, then (training rows only) balanced, de-duplicated and cut to size."
     profile = PROFILES[config.profile]
@@ -152,7 +152,7 @@ def choose_rows(rows: pd.DataFrame, config: Config) -> dict[str, pd.DataFrame]:
             raise DataError(f"no row is left for {name}; the data are too few for a split by {config.split}")
     return parts
 
-# %% ../nbs/prototype/11_run.ipynb #03bfb4b1
+# %% ../nbs/prototype/11_run.ipynb #b5115dec
 def run(config: Config, say: Callable[[str], None] = print) -> Run:
     """Read, label, split, tokenise, adapt, evaluate, save: one `Config` in, one run directory out.
 
@@ -187,7 +187,7 @@ def run(config: Config, say: Callable[[str], None] = print) -> Run:
         save_figures(folder / "figures", run_figures(material.rows, parts["train"], table, tokenizer, labels))
     return open_run(config.folder)
 
-# %% ../nbs/prototype/11_run.ipynb #321b559a
+# %% ../nbs/prototype/11_run.ipynb #9562a01b
 def save_figures(folder: Path, figures: dict[str, Any]) -> None:
     "Each figure as a PNG file of its name."
     folder.mkdir()
@@ -199,7 +199,7 @@ def tokenised(rows: pd.DataFrame, tokenizer: Any, labels: list[str]) -> TextData
     "A data set of the rows."
     return TextDataset(list(rows.text), tokenizer, encode_labels(label_encoder(labels), list(rows.label)))
 
-# %% ../nbs/prototype/11_run.ipynb #0e5f8dda
+# %% ../nbs/prototype/11_run.ipynb #1d73a2fd
 def evaluate_run(
     folder: str | Path,
     data: str | None = None,  # the corpus's path, or a table of your own

@@ -82,7 +82,7 @@ class Found:
     path: Path
     origin: str  # "given", "EMO_NB_DATA", "Kaggle", "Colab", "cache", "download" or "built-in sample"
 
-
+# %% ../nbs/feasibility/02_sources.ipynb #af3824f0
 def lying(corpus: str) -> Found | None:
     "Where a corpus lies already: `EMO_NB_DATA`, Kaggle, Colab or the cache; None where it would have to be fetched."
     for origin, folder in places():
@@ -92,7 +92,7 @@ def lying(corpus: str) -> Found | None:
             return Found(corpus, hit, origin)
     return None
 
-
+# %% ../nbs/feasibility/02_sources.ipynb #77694b34
 def find(corpus: str, path: str | Path | None = None) -> Found:
     """Find a corpus: a given path, where it lies already, a download, the built-in sample.
 

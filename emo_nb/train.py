@@ -59,7 +59,7 @@ def dev_metrics(prediction: Any) -> dict[str, float]:
         "accuracy": accuracy_score(prediction.label_ids, chosen),
     }
 
-
+# %% ../nbs/prototype/08_train.ipynb #a5b24d31
 def fit(
     model: Any,  # a transformers classifier, with or without LoRA; it is trained in place
     tokenizer: Any,
@@ -91,7 +91,7 @@ def fit(
     columns = ["epoch", "eval_loss", "eval_accuracy", "eval_macro_f1"]
     return pd.DataFrame(epochs)[columns].rename(columns=lambda name: name.replace("eval_", "dev_")).round(4)
 
-
+# %% ../nbs/prototype/08_train.ipynb #9f8f4256
 def arguments(settings: TrainSettings, folder: Path) -> Any:
     "The settings in the Trainer's words."
     import torch
