@@ -91,7 +91,9 @@ def main() -> None:
         "machine": platform.machine(),
         "python": platform.python_version(),
     }
-    (Path(__file__).resolve().parent.parent / "results/bench_speed.json").write_text(json.dumps(record, indent=1) + "\n")
+    (Path(__file__).resolve().parent.parent / "results/bench_speed.json").write_text(
+        json.dumps(record, indent=1) + "\n"
+    )
 
 
 if __name__ == "__main__":
