@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MINILM', 'MINILM_SHA256', 'WAYS_OUT', 'find_encoder', 'bundled_minilm', 'quiet', 'tokenizer_of', 'speaks_through',
-           'start_as_mean', 'new_classifier', 'head_of', 'with_lora', 'parameters', 'mixed_precision', 'save_model',
-           'load_model']
+           'start_as_mean', 'new_classifier', 'head_of', 'last_layer', 'with_lora', 'parameters', 'mixed_precision',
+           'save_model', 'load_model']
 
 # %% ../nbs/prototype/07_model.ipynb #d6dd5fa4
 import hashlib
@@ -114,11 +114,17 @@ def start_as_mean(model: Any, weight: float = 4.0) -> None:
             linear.weight.copy_(identity * scale)
         layer.output.LayerNorm.weight.fill_(0.5)  # keeps the pooler's tanh where it is nearly straight
 
-# %% ../nbs/prototype/07_model.ipynb #e60c2819
-def new_classifier(folder: Path, labels: Sequence[str], name: str = "", seed: int = 42) -> Any:
+# %% ../nbs/prototype/07_model.ipynb #18136dad
+def new_classifier(
+    folder: Path,
+    labels: Sequence[str],
+    name: str = "",  # what the model's config calls its encoder
+    seed: int = 42,
+    multi_label: bool = False,  # may a text have several labels?
+) -> Any:
     """An encoder with a fresh head for these labels, in their order: a transformers model, not yet trained.
 
-    `name` is what the model's config calls its encoder. Raises `ModelError` where the folder has no
+    Raises `ModelError` where the folder has no
     safetensors weights or an architecture without a classifier.
     """
     from transformers import AutoConfig, AutoModelForSequenceClassification, set_seed
@@ -129,6 +135,7 @@ def new_classifier(folder: Path, labels: Sequence[str], name: str = "", seed: in
             folder,
             id2label=dict(enumerate(labels)),
             label2id={label: i for i, label in enumerate(labels)},
+            problem_type=f"{'multi' if multi_label else 'single'}_label_classification",
             hidden_dropout_prob=0.0,
             attention_probs_dropout_prob=0.0,
         )
@@ -148,14 +155,19 @@ def new_classifier(folder: Path, labels: Sequence[str], name: str = "", seed: in
 
 # %% ../nbs/prototype/07_model.ipynb #8b907a79
 def head_of(model: Any) -> list[str]:
-    "Names of the modules that are trained in full: all outside the encoder, its pooler, and an added layer."
+    "Names of the modules outside the encoder: the classifier, with whatever an architecture puts before it."
     outside = [(name, child) for name, child in model.named_children() if name != model.base_model_prefix]
-    head = [name for name, child in outside if any(True for _ in child.parameters())]
-    if getattr(model.base_model, "pooler", None) is not None:
-        head.append("pooler")
-    if model.config.emo_nb_head == "mean":
-        head.append(f"encoder.layer.{model.config.num_hidden_layers - 1}")
-    return head
+    return [name for name, child in outside if any(True for _ in child.parameters())]
+
+
+def last_layer(model: Any) -> Any:
+    "The linear layer whose outputs are the logits. `ModelError` where there is none."
+    from torch import nn
+
+    found = [m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features == model.config.num_labels]
+    if not found:
+        raise ModelError(f"{type(model).__name__} has no linear layer with one output a label")
+    return found[-1]
 
 
 def with_lora(model: Any, rank: int = 16) -> Any:
@@ -164,11 +176,10 @@ def with_lora(model: Any, rank: int = 16) -> Any:
     from torch import nn
 
     head = head_of(model)
-    in_head = tuple(f".{part}." for part in head)
     linear = [
         name
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and not any(part in f".{name}." for part in in_head)
+        for name, module in model.base_model.named_modules(prefix=model.base_model_prefix)
+        if isinstance(module, nn.Linear)
     ]
     config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=linear, modules_to_save=head)
     with quiet():

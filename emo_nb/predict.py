@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from .calibrate import probabilities
 from .core import TextError
 from .model import load_model
 
@@ -44,6 +45,9 @@ class EmotionClassifier:
         self.labels = [model.config.id2label[i] for i in range(model.config.num_labels)]
         self.max_length = min(tokenizer.model_max_length, 512)  # tokens
         self.mixed = mixed
+        self.multi_label = model.config.problem_type == "multi_label_classification"
+        found = getattr(model.config, "emo_nb_thresholds", {})
+        self.thresholds = np.array([found.get(label, 0.5) for label in self.labels]) if self.multi_label else None
 
     @classmethod
     def load(cls, folder: str | Path, mixed: bool = False) -> "EmotionClassifier":
@@ -53,30 +57,38 @@ class EmotionClassifier:
 
     def predict_proba(self, texts: str | Iterable[str], batch_size: int = 64, progress: bool = False) -> np.ndarray:
         "Probabilities (n_texts, n_labels), in the order of the texts and of `self.labels`. Raises `TextError`."
+        return probabilities(self.logits(texts, batch_size, progress), self.multi_label)
+
+    def logits(self, texts: str | Iterable[str], batch_size: int = 64, progress: bool = False) -> np.ndarray:
+        "What the model says before it is made a probability: (n_texts, n_labels)."
         import torch
         from tqdm.auto import tqdm
 
         found = as_texts(texts)
         ids = self.tokenize(found)
         order = np.argsort([len(i) for i in ids], kind="stable")[::-1]
-        proba = np.empty((len(found), len(self.labels)))
+        logits = np.empty((len(found), len(self.labels)))
         bar = tqdm(total=len(found), unit="text", disable=not progress)
         with bar, torch.inference_mode(), torch.autocast(self.device, torch.bfloat16, enabled=self.mixed):
             for start in range(0, len(order), batch_size):
                 rows = order[start : start + batch_size]
                 batch = self.tokenizer.pad({"input_ids": [ids[i] for i in rows]}, return_tensors="pt").to(self.device)
-                proba[rows] = self.probabilities(self.model(**batch).logits.double()).cpu().numpy()
+                logits[rows] = self.model(**batch).logits.double().cpu().numpy()
                 bar.update(len(rows))
-        return proba
+        return logits
 
     def predict(self, texts: str | Iterable[str], batch_size: int = 64, progress: bool = False) -> pd.DataFrame:
-        "One row a text, in order: `text`, `label` (the most probable), and a probability for each label."
+        """One row a text, in order: `text`, `label` (the most probable), and a probability for each label.
+
+        A multi-label model adds `labels`: all that reach their threshold, joined by `|`. They may be none.
+        """
         found = as_texts(texts)
         proba = self.predict_proba(found, batch_size, progress)
-        frame = pd.DataFrame(proba, columns=self.labels)
-        frame.insert(0, "text", found)
-        frame.insert(1, "label", [self.labels[i] for i in proba.argmax(1)])
-        return frame
+        names = np.array(self.labels, dtype=object)
+        said = {"text": found, "label": names[proba.argmax(1)]}
+        if self.thresholds is not None:
+            said["labels"] = ["|".join(names[row]) for row in proba >= self.thresholds]
+        return pd.concat([pd.DataFrame(said), pd.DataFrame(proba, columns=self.labels)], axis=1)
 
     def tokenize(self, texts: list[str]) -> list[list[int]]:
         "Token ids of each text, cut at `max_length` tokens; how many were cut is said once."
@@ -92,8 +104,3 @@ class EmotionClassifier:
             )
             whole = self.tokenizer(texts, truncation=True, max_length=self.max_length, return_token_type_ids=False)
         return whole["input_ids"]
-
-    def probabilities(self, logits: Any) -> Any:
-        "Softmax over the labels, or a sigmoid for each where a text may have several."
-        several = self.model.config.problem_type == "multi_label_classification"
-        return logits.sigmoid() if several else logits.softmax(-1)

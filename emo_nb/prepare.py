@@ -16,13 +16,17 @@ from .taxonomy import Task
 
 # %% ../nbs/feasibility/05_prepare.ipynb #d54c51a1
 def label_for(frame: pd.DataFrame, task: Task) -> pd.DataFrame:
-    """The rows that the task has a label for, with the column `label`: the first of the task's labels that a row has.
+    """The rows that the task has a label for, with two columns: `targets`, a tuple of labels, and `label`, joined by `|`.
 
-    Raises `DataError` where no row is left, `ConfigError` where the task has no map for a corpus.
+    A single-label task keeps the first of a row's labels, in the task's order. Raises `DataError` where no
+    row is left, `ConfigError` where the task has no map for a corpus.
     """
     mapped = [task.labels_of(own, corpus) for own, corpus in zip(frame.labels, frame.corpus, strict=True)]
-    labelled = frame.assign(label=[labels[0] if labels else None for labels in mapped])
-    labelled = labelled.dropna(subset="label").reset_index(drop=True)
+    targets = mapped if task.multi_label else [labels[:1] for labels in mapped]
+    labelled = frame.assign(
+        targets=pd.Series(targets, index=frame.index, dtype=object), label=list(map("|".join, targets))
+    )
+    labelled = labelled[labelled.label != ""].reset_index(drop=True)
     if labelled.empty:
         raise DataError(f"no row has a label of task {task.name!r} ({', '.join(task.labels)})")
     return labelled
@@ -57,11 +61,11 @@ def split(frame: pd.DataFrame, how: str = "group", seed: int = 42, test: float =
             raise ConfigError(f"{corpora} has no official split in this form; split by group (--split group)")
         return without_leaks(frame.assign(part=frame.split.astype(str)))
     if how == "study":
-        return frame.assign(part=random_parts(frame.label, seed, test, dev))
+        return frame.assign(part=random_parts(frame.targets.str[0], seed, test, dev))
     if how != "group":
         raise ConfigError(f"there is no split {how!r}; the splits are: group, study, official")
     group = frame.corpus.astype(str) + "/" + frame.group
-    strata = frame.label + " (" + frame.corpus.astype(str) + ")"
+    strata = frame.targets.str[0] + " (" + frame.corpus.astype(str) + ")"
     one_a_group = strata.groupby(group, sort=False).first()
     return without_leaks(frame.assign(part=group.map(random_parts(one_a_group, seed, test, dev))))
 
@@ -98,6 +102,7 @@ def deduplicate(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def subset(frame: pd.DataFrame, cap: int, seed: int = 42) -> pd.DataFrame:
-    "At most `cap` rows of each label in each corpus, drawn at random, in the frame's order."
-    drawn = frame.sample(frac=1, random_state=seed).groupby(["corpus", "label"], observed=True, sort=False).head(cap)
-    return drawn.sort_index()
+    "Up to `cap` rows drawn at random for each label in each corpus, in the frame's order."
+    each = frame.sample(frac=1, random_state=seed)[["corpus", "targets"]].explode("targets")
+    drawn = each.groupby(["corpus", "targets"], observed=True, sort=False).head(cap)
+    return frame[frame.index.isin(drawn.index)]
