@@ -36,9 +36,8 @@ run: $(VENV)/run.ok ## the main job: both corpora -> a small trained model, a ta
 full: $(VENV)/run.ok ## the full profile: all the data, the study's encoder (a GPU where there is one)
 	$(BIN)/emo-nb run --profile full
 
-results: $(VENV)/run.ok ## make results/ anew: all the data, the bundled encoder (a quarter of an hour on two quiet cores)
-	$(BIN)/emo-nb run --profile full --encoder minilm --out runs/shared10-full --force
-	$(BIN)/python tools/keep_result.py runs/shared10-full shared10_full
+results: $(VENV)/run.ok ## make results/ anew: every experiment, all the data (hours; PART=goemotions28 for one part)
+	$(BIN)/python tools/results.py $(PART)
 
 test: $(VENV)/dev.ok check sync notebooks pytest ## all that CI runs: lint, types, notebooks, tests, site and links
 	@echo "make test: all passed"

@@ -21,11 +21,11 @@ class Profile:
     epochs: float
     train_cap: int | None  # rows of each label in each corpus; None takes all
     dev_cap: int | None
-    listeners: bool = True  # train on the listeners' turns too, as the study did?
+    openers: bool = False  # of each conversation, train on the first turn only?
 
 
 PROFILES = {
-    "small": Profile(encoder="minilm", epochs=3, train_cap=600, dev_cap=150, listeners=False),
+    "small": Profile(encoder="minilm", epochs=3, train_cap=600, dev_cap=150, openers=True),
     "full": Profile(encoder="BAAI/bge-small-en", epochs=3, train_cap=None, dev_cap=None),
     "tiny": Profile(encoder="minilm", epochs=1, train_cap=20, dev_cap=5),  # for tests: shows that the way works
 }

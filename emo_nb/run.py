@@ -94,8 +94,9 @@ def choose_rows(rows: pd.DataFrame, task: Task, config: Config) -> dict[str, pd.
     parts = {name: parted[parted.part == name] for name in PARTS}
     if how != "study":
         parts["train"] = deduplicate(balance(parts["train"], labels=task.capped, seed=config.seed))
-    if not profile.listeners:
-        parts["train"] = parts["train"][parts["train"].role != "listener"]
+    if profile.openers:
+        train = parts["train"].sort_index()
+        parts["train"] = train[(train.role == "comment") | ~train.duplicated(["corpus", "group"])]
     for name, cap in (("train", profile.train_cap), ("dev", profile.dev_cap)):
         if cap is not None:
             parts[name] = subset(parts[name], cap, config.seed)

@@ -1,9 +1,12 @@
-"""What several test files share: a world without the user's own folders, and the real corpora where they are."""
+"""What several test files share: a world without the user's own folders, real runs, and the real corpora where they are."""
 
+import io
 import os
+import sys
 from pathlib import Path
 
 import pytest
+from helpers import official_rows, tiny_run, write_official
 
 DATA = os.environ.get("EMO_NB_DATA")
 
@@ -34,3 +37,45 @@ def corpora_dir() -> Path:
     if missing := [name for name in wanted if not (folder / name).is_file()]:
         pytest.skip(f"EMO_NB_DATA holds no {', '.join(missing)}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def basetemp(tmp_path_factory) -> Path:
+    return tmp_path_factory.getbasetemp()
+
+
+@pytest.fixture(scope="session")
+def tiny(basetemp):
+    "A run of both corpora's samples: one label a text, LoRA."
+    return tiny_run(basetemp)
+
+
+@pytest.fixture(scope="session")
+def official(basetemp) -> Path:
+    "A folder with the sample as GoEmotions' official splits."
+    return write_official(basetemp / "official", official_rows())
+
+
+@pytest.fixture(scope="session")
+def feelings(basetemp, official):
+    "A run of the official splits: several labels a text, LoRA."
+    return tiny_run(basetemp, task="sentiment4", data=str(official))
+
+
+@pytest.fixture
+def emo(monkeypatch, capsys):
+    "The command in this process, which spares loading torch anew: its exit code, output and errors."
+    from emo_nb.cli import main
+
+    def call(*args, stdin=b""):
+        monkeypatch.setattr(sys, "argv", ["emo-nb", *map(str, args)])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), encoding="utf-8"))
+        capsys.readouterr()
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = end.code or 0
+        return code, *capsys.readouterr()
+
+    return call

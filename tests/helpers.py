@@ -1,4 +1,4 @@
-"""What test_package, test_run and test_cli share: a world without network or corpora, and one real run in it."""
+"""What several test files share: a world without network or corpora, small data of known content, real runs in it."""
 
 import os
 import re
@@ -32,6 +32,17 @@ def plain(words: str) -> str:
     return " ".join(re.sub(r"\x1b\[[\d;]*m|[│╭╮╰╯─]", " ", words).split())
 
 
+def check_mistake(code: int, err: str, culprits: list[str]) -> None:
+    "Exit code 2, and as the last line the only error, which names the culprits."
+    assert code == 2
+    lines = err.splitlines()
+    errors = [line for line in lines if line.startswith("error: ")]
+    assert len(errors) == 1, err
+    assert lines[-1] == errors[0], "the error is the last line, and one line"
+    assert "Traceback" not in err
+    assert not [culprit for culprit in culprits if culprit not in errors[0]], errors[0]
+
+
 def write_own(path: Path, labels: tuple[str, ...], each: int = 12) -> Path:
     "A table of the user's own with so many different texts of each label."
     rows = [f"sentence {i} says {label} in its own way,{label}" for label in labels for i in range(each)]
@@ -39,14 +50,41 @@ def write_own(path: Path, labels: tuple[str, ...], each: int = 12) -> Path:
     return path
 
 
+def official_rows() -> dict[str, list[list[str]]]:
+    "The sample's GoEmotions comments, three fifths in train, dealt to the official splits: text, label ids, comment id."
+    from emo_nb.corpora import read
+    from emo_nb.sources import SAMPLE
+    from emo_nb.taxonomy import GOEMOTIONS
+
+    ratings = read(SAMPLE / "goemotions_raw.csv").frame.explode("labels").dropna(subset="labels")
+    comments = [
+        [" ".join(rows.text.iloc[0].split()), sorted({GOEMOTIONS.index(label) for label in rows.labels}), group]
+        for group, rows in ratings.groupby("group")
+    ]
+    dealt: dict[str, list[list[str]]] = {"train": [], "dev": [], "test": []}
+    for i, (text, ids, group) in enumerate(sorted(comments, key=lambda comment: comment[1][0])):
+        dealt[("train", "dev", "train", "test", "train")[i % 5]].append([text, ",".join(map(str, ids)), group])
+    return dealt
+
+
+def write_official(folder: Path, parts: dict[str, list[list[str]]]) -> Path:
+    "These rows as GoEmotions' official files."
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, rows in parts.items():
+        (folder / f"{name}.tsv").write_text("".join("\t".join(row) + "\n" for row in rows), encoding="utf-8")
+    return folder
+
+
 @cache
-def tiny_run(basetemp: Path):
-    "A real run of the profile `tiny` on the built-in sample, one for each session (its `getbasetemp()`)."
+def tiny_run(basetemp: Path, **settings: str):
+    "A real run of the profile `tiny`, of the built-in sample where no data are named; one for each session and settings."
     import pytest
 
-    from emo_nb.run import Config, run
+    from emo_nb.config import Config
+    from emo_nb.run import run
 
-    place = basetemp / "tiny-run"
+    name = "-".join(["tiny", *(Path(value).name for value in settings.values())])
     with pytest.MonkeyPatch.context() as patch:
-        settle(patch, place / "no-cache")
-        return run(Config(profile="tiny", out=str(place / "runs" / "tiny"), progress=False), say=lambda line: None)
+        settle(patch, basetemp / "no-cache")
+        config = Config(profile="tiny", out=str(basetemp / name / "run"), progress=False, **settings)
+        return run(config, say=lambda line: None)

@@ -5,26 +5,19 @@ import io
 import json
 import os
 import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from helpers import COMMAND, plain, settle, tiny_run, write_own
+from helpers import COMMAND, check_mistake, official_rows, plain, settle, write_official, write_own
 
 import emo_nb
-from emo_nb.cli import main
 from emo_nb.rundir import open_run
 
 SAMPLE = Path(emo_nb.__file__).parent / "sample"
 OWN = ("--text-col", "text", "--label-col", "label")
 EMPATHETIC_HEADER = "conv_id,utterance_idx,context,prompt,speaker_idx,utterance,selfeval,tags"
-
-
-@pytest.fixture(scope="session")
-def tiny(tmp_path_factory):
-    return tiny_run(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(autouse=True)
@@ -33,24 +26,6 @@ def here(monkeypatch, tmp_path, tmp_path_factory):
     settle(monkeypatch, tmp_path_factory.mktemp("no-cache"))
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-@pytest.fixture
-def emo(monkeypatch, capsys):
-    "The command in this process, which spares loading torch anew: its exit code, output and errors."
-
-    def call(*args, stdin=b""):
-        monkeypatch.setattr(sys, "argv", ["emo-nb", *map(str, args)])
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), encoding="utf-8"))
-        capsys.readouterr()
-        try:
-            main()
-            code = 0
-        except SystemExit as end:
-            code = end.code or 0
-        return code, *capsys.readouterr()
-
-    return call
 
 
 def command(*args, **options):
@@ -69,10 +44,10 @@ def command(*args, **options):
         ("explore", "--corpus --data --reading --out"),
         (
             "run",
-            "--task --corpus --profile --encoder --split --data --text-col --label-col --seed --out --force",
+            "--task --corpus --profile --encoder --method --split --unit --data --text-col --label-col --seed --out --force",
         ),
         ("predict", "TEXTS --model --file --format --out"),
-        ("evaluate", "DIR --data --text-col --label-col"),
+        ("evaluate", "DIR --data --text-col --text --label-col --label --map --out"),
         ("info", "--help"),
     ],
 )
@@ -89,10 +64,10 @@ def test_help_names_all_there_is(emo, monkeypatch, name, mentioned):
 def test_run_from_start_to_end(tiny, here):
     done = command("run", "--profile", "tiny")
     assert done.returncode == 0, done.stderr
-    folder = here / "runs" / "shared10-both-tiny-seed42"
+    folder = here / "runs" / "shared10-lora-tiny-seed42"
     made = open_run(folder)
     out = plain(done.stdout)
-    assert "The run directory: runs/shared10-both-tiny-seed42" in out
+    assert "The run directory: runs/shared10-lora-tiny-seed42" in out
     for corpus in ("goemotions", "empathetic", "all"):
         assert f"{corpus}: macro-F1 {made.metrics[corpus]['macro_f1']:.3f}" in out
     row = made.scores.loc["all", "fear"]
@@ -110,7 +85,7 @@ def test_a_table_of_ones_own_runs_and_is_evaluated_again_whatever_it_and_its_lab
     write_own(here / name, labels)
     code, out, err = emo("run", "--profile", "tiny", "--data", name, *OWN)
     assert code == 0, err
-    made = open_run(f"runs/own-{Path(name).stem}-tiny-seed42")
+    made = open_run(f"runs/own-{Path(name).stem}-lora-tiny-seed42")
     assert made.config["labels"] == list(labels)
     assert set(made.scores.index) == {(Path(name).stem, label) for label in labels}
     assert set(made.predictions.label) == set(labels)
@@ -311,16 +286,6 @@ MISTAKES = {
     "evaluate, columns without data": (("evaluate", "tiny", *OWN), "--data"),
     "evaluate, no label known": (("evaluate", "tiny", "--data", "few.csv", *OWN), "few"),
 }
-
-
-def check_mistake(code, err, culprits):
-    assert code == 2
-    lines = err.splitlines()
-    errors = [line for line in lines if line.startswith("error: ")]
-    assert len(errors) == 1, err
-    assert lines[-1] == errors[0], "the error is the last line, and one line"
-    assert "Traceback" not in err
-    assert not [culprit for culprit in culprits if culprit not in errors[0]], errors[0]
 
 
 @pytest.mark.usefixtures("spoilt")

@@ -14,8 +14,9 @@ from sklearn.model_selection import train_test_split
 
 from emo_nb import tables
 from emo_nb.core import ConfigError, DataError, SourceError
-from emo_nb.corpora import COLUMNS, Reading, load, read, read_own
+from emo_nb.corpora import COLUMNS, Reading, load, read
 from emo_nb.explore import duplicates, fold, label_counts
+from emo_nb.own import read_own
 from emo_nb.prepare import balance, label_for, split
 from emo_nb.sources import SAMPLE
 from emo_nb.taxonomy import EMPATHETIC, GOEMOTIONS, TASKS
@@ -144,9 +145,6 @@ def test_the_dialogues_sample_has_what_the_corpus_has():
     dialogues = reading.frame.groupby("labels").group.nunique()
     assert set(dialogues.index) == {(context,) for context in EMPATHETIC} and dialogues.min() >= 4
     assert set(reading.frame.split) == {"train", "dev", "test"}
-    prompts = read(DIALOGUES, prompts=True).frame
-    assert_tidy(prompts)
-    assert len(prompts) == reading.frame.group.nunique() and set(prompts.role) == {"prompt"}
 
 
 def test_the_studys_reading_of_the_sample_loses_rows():

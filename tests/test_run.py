@@ -11,12 +11,14 @@ import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import python, settle, tiny_run, write_own
+from helpers import python, settle, write_own
 from sklearn.metrics import accuracy_score, f1_score
 
 from emo_nb import EmoNbError, EmotionClassifier
+from emo_nb.config import Config
 from emo_nb.core import ConfigError, ModelError, TextError
-from emo_nb.run import Config, evaluate_run, run
+from emo_nb.rescore import evaluate_run
+from emo_nb.run import run
 from emo_nb.rundir import newest_run, open_run
 from emo_nb.taxonomy import SHARED10
 
@@ -26,11 +28,6 @@ TEXTS = [
     "I can't stop crying since he left, and nothing that anybody says to me makes it any better than it was 💔",
     "",
 ]
-
-
-@pytest.fixture(scope="session")
-def tiny(tmp_path_factory):
-    return tiny_run(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(scope="session")
@@ -59,13 +56,13 @@ def test_the_run_directory_is_complete_and_holds_nothing_that_runs_code_when_ope
     wanted = {"config.json", "metrics.json", "scores.csv", "history.csv", "predictions.csv"}
     wanted |= {"model/config.json", "model/model.safetensors", "model/tokenizer.json"}
     wanted |= {"adapter/adapter_config.json", "adapter/adapter_model.safetensors"}
-    wanted |= {f"figures/{name}.png" for name in ("labels", "lengths", "confusion", "f1")}
+    wanted |= {f"figures/{name}.png" for name in ("labels", "lengths", "confusion", "f1", "calibration")}
     assert wanted <= left
     assert {Path(name).suffix for name in left} <= {".json", ".csv", ".png", ".safetensors", ".md", ".txt"}
     assert os.listdir(tiny.folder.parent) == [tiny.folder.name]
 
 
-@pytest.mark.parametrize("name", ["labels", "lengths", "confusion", "f1"])
+@pytest.mark.parametrize("name", ["labels", "lengths", "confusion", "f1", "calibration"])
 def test_a_figure_is_a_readable_image_with_something_on_it(tiny, name):
     pixels = matplotlib.image.imread(tiny.folder / "figures" / f"{name}.png")
     assert min(pixels.shape[:2]) > 200
@@ -84,7 +81,7 @@ def test_metrics_are_what_scikit_learn_makes_of_the_predictions(tiny, corpus):
     assert says["majority"] == pytest.approx(rows.label.value_counts(normalize=True).max(), abs=1e-4)
     assert {label: s["support"] for label, s in says["labels"].items()} == rows.label.value_counts().to_dict()
     in_csv = tiny.scores.loc[corpus].drop(columns="support").T.to_dict()
-    assert in_csv == {label: {k: v for k, v in s.items() if k != "support"} for label, s in says["labels"].items()}
+    assert in_csv == {label: {k: s[k] for k in ("precision", "recall", "f1")} for label, s in says["labels"].items()}
 
 
 def test_the_settings_name_labels_rows_and_files_and_the_files_are_those(tiny):
@@ -205,9 +202,9 @@ def test_a_megabyte_of_text_is_cut_and_that_is_said_once(classifier, caplog):
 
 
 def test_evaluating_a_run_again_gives_its_predictions_again(tiny):
-    table, labels = evaluate_run(tiny.folder, progress=False, say=lambda line: None)
-    before = tiny.predictions
-    assert labels == tiny.config["labels"]
+    table, classifier = evaluate_run(tiny.folder, progress=False, say=lambda line: None)
+    before, labels = tiny.predictions, tiny.config["labels"]
+    assert classifier.labels == labels
     for column in ("corpus", "group", "text", "label"):
         assert list(table[column].astype(str)) == list(before[column])
     np.testing.assert_allclose(table[labels], before[labels], atol=0.005)  # bfloat16 where the machine has it

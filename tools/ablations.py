@@ -1,0 +1,209 @@
+"""What each choice is worth: GoEmotions' 28 labels, one change at a time, one seed, scored on dev alone.
+
+Called by tools/results.py. Each variant is trained with the package's own `fit`; its dev logits are kept in
+runs/ablations/, so that a variant already trained is not trained again.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.metrics import average_precision_score
+from torch.nn import functional as F
+
+from emo_nb.calibrate import f1_curve, log_loss, probabilities, thresholds
+from emo_nb.config import METHODS, Config
+from emo_nb.corpora import load
+from emo_nb.encode import TextDataset, encode_targets
+from emo_nb.model import find_encoder, mixed_precision, new_classifier, tokenizer_of, with_lora
+from emo_nb.predict import EmotionClassifier
+from emo_nb.run import choose_rows, gather
+from emo_nb.taxonomy import EMPATHETIC
+from emo_nb.train import TrainSettings, fit
+
+KEPT = Path(__file__).resolve().parent.parent / "runs" / "ablations"
+SETTINGS = TrainSettings(epochs=2, learning_rate=METHODS["full"])
+
+
+def bce(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    "Binary cross-entropy, the multi-label default."
+    return F.binary_cross_entropy_with_logits(logits, targets)
+
+
+def asymmetric(logits: torch.Tensor, targets: torch.Tensor, gamma: float = 4, clip: float = 0.05) -> torch.Tensor:
+    "Asymmetric loss (Ridnik et al. 2021): easy negatives count little, very easy ones not at all."
+    p = logits.sigmoid()
+    missed = (1 - p + clip).clamp(max=1)
+    positive = targets * p.clamp(min=1e-8).log() * (1 - p)
+    negative = (1 - targets) * missed.clamp(min=1e-8).log() * (1 - missed) ** gamma
+    return -(positive + negative).mean()
+
+
+def focal(logits: torch.Tensor, targets: torch.Tensor, gamma: float = 2) -> torch.Tensor:
+    "Focal loss (Lin et al. 2017): what is already right counts little."
+    p = logits.sigmoid()
+    sure = torch.where(targets > 0, p, 1 - p)
+    return (F.binary_cross_entropy_with_logits(logits, targets, reduction="none") * (1 - sure) ** gamma).mean()
+
+
+def masked(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    "Binary cross-entropy over the targets that are known; the others are NaN."
+    known = ~targets.isnan()
+    return F.binary_cross_entropy_with_logits(logits[known], targets[known])
+
+
+@dataclass(frozen=True)
+class Variant:
+    "One change to the recipe."
+
+    what: str
+    settings: TrainSettings = SETTINGS
+    loss: Callable[..., torch.Tensor] | None = None
+    targets: Callable[[np.ndarray], np.ndarray] = field(default=lambda targets: targets)
+    change: Callable[[Any], Any] = field(default=lambda model: model)
+    encoder_says: str = "mean"  # how the head reads the encoder
+    two_heads: bool = False
+    teacher: str | None = None
+
+
+def dropout(model: Any, p: float = 0.1) -> Any:
+    "The encoder's own dropout, which emo_nb turns off."
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = p
+    return model
+
+
+def adjusted(targets: np.ndarray) -> Callable[..., torch.Tensor]:
+    "Logit adjustment (Menon et al. 2021): train on logits to which the labels' log-odds are added."
+    share = torch.from_numpy(targets.mean(axis=0)).logit()
+    return lambda logits, wanted: bce(logits + share, wanted)
+
+
+VARIANTS = {
+    "the recipe": Variant("full fine-tuning, two epochs, rates and averaging as TrainSettings has them"),
+    "one epoch": Variant("1 epoch for 2", replace(SETTINGS, epochs=1)),
+    "three epochs": Variant("3 epochs for 2", replace(SETTINGS, epochs=3)),
+    "slow head": Variant("the classifier learns at the encoder's rate", replace(SETTINGS, head_rate=2e-4)),
+    "no averaging": Variant("the last step's weights", replace(SETTINGS, averaging=0)),
+    "no layer decay": Variant("every layer learns at the last one's rate", replace(SETTINGS, layer_decay=1)),
+    "first token": Variant("transformers' own pooler, no added layer", encoder_says="first"),
+    "dropout": Variant("dropout 0.1 in the encoder", change=dropout),
+    "label smoothing": Variant("targets 0.05 and 0.95", targets=lambda y: 0.05 + 0.9 * y),
+    "focal loss": Variant("focal loss, gamma 2", loss=focal),
+    "asymmetric loss": Variant("asymmetric loss, gamma 4 and 1, clip 0.05", loss=asymmetric),
+    "logit adjustment": Variant("the labels' log-odds added in training", loss=adjusted),
+    "two heads": Variant("EmpatheticDialogues' prompts as a second task on the same encoder", two_heads=True),
+    "self-distillation": Variant("half of each target from the recipe's own model", teacher="the recipe"),
+    "LoRA": Variant("LoRA of rank 16", replace(SETTINGS, learning_rate=METHODS["lora"]), change=with_lora),
+}
+
+
+def ablations() -> dict[str, Any]:
+    "Dev scores of each variant, and of each way to choose thresholds for the recipe."
+    material = gather(Config(task="goemotions28"), say=lambda line: None)
+    parts = choose_rows(material.rows, material.task, Config(task="goemotions28", profile="full"))
+    labels = sorted(material.task.labels)
+    truth = encode_targets(labels, list(parts["dev"].targets))
+    KEPT.mkdir(parents=True, exist_ok=True)
+    rows = {}
+    for name, variant in VARIANTS.items():
+        file = KEPT / f"{name.replace(' ', '_')}.npz"
+        if not file.exists():
+            print(f"\n{name}: {variant.what}", flush=True)
+            np.savez(file, **trained(variant, parts, labels))
+        logits = np.load(file)["dev"]
+        rows[name] = {"what": variant.what, **scored(logits, truth)}
+    recipe = probabilities(np.load(KEPT / "the_recipe.npz")["dev"], True)
+    ways = {name: across_folds(recipe, truth, way) for name, way in THRESHOLDS.items()}
+    return {"seed": SETTINGS.seed, "dev_rows": len(truth), "variants": rows, "thresholds": ways}
+
+
+def trained(variant: Variant, parts: dict[str, Any], labels: list[str]) -> dict[str, np.ndarray]:
+    "Train a variant; its logits on dev, and on train for those that it will teach."
+    minilm = find_encoder("minilm")
+    tokenizer = tokenizer_of(minilm, max_length=256)
+    truth = {part: encode_targets(labels, list(parts[part].targets)) for part in ("train", "dev")}
+    texts, targets, heads = list(parts["train"].text), variant.targets(truth["train"]), list(labels)
+    if variant.teacher:
+        taught = np.load(KEPT / f"{variant.teacher.replace(' ', '_')}.npz")["train"]
+        targets = ((targets + probabilities(taught, True)) / 2).astype(np.float32)
+    loss = variant.loss(truth["train"]) if variant.loss is adjusted else variant.loss
+    if variant.two_heads:
+        texts, targets, heads, loss = with_prompts(texts, targets, heads)
+    model = new_classifier(minilm, heads, "minilm", variant.settings.seed, multi_label=True)
+    if variant.encoder_says == "first":
+        model = plain(minilm, heads, variant.settings.seed)
+    model = variant.change(model)
+    dev_targets = np.pad(truth["dev"], ((0, 0), (0, len(heads) - len(labels))))
+    dev = TextDataset(list(parts["dev"].text), tokenizer, dev_targets)
+    with TemporaryDirectory() as folder:
+        ours = (lambda outputs, wanted, num_items_in_batch=None: loss(outputs.logits, wanted)) if loss else None
+        fit(model, tokenizer, TextDataset(texts, tokenizer, targets), dev, Path(folder), variant.settings, ours)
+    classifier = EmotionClassifier(model, tokenizer, mixed=mixed_precision())
+    return {part: classifier.logits(parts[part].text)[:, : len(labels)].astype(np.float32) for part in ("dev", "train")}
+
+
+def with_prompts(texts: list[str], targets: np.ndarray, heads: list[str]) -> tuple[Any, ...]:
+    "GoEmotions' comments and EmpatheticDialogues' prompts, each with targets for its own labels only."
+    frame = load("empathetic", unit="prompt").frame
+    prompts = frame[frame.split == "train"]
+    other = encode_targets(EMPATHETIC, list(prompts.labels))
+    both = np.full((len(targets) + len(other), len(heads) + len(EMPATHETIC)), np.nan, dtype=np.float32)
+    both[: len(targets), : len(heads)], both[len(targets) :, len(heads) :] = targets, other
+    return [*texts, *prompts.text], both, [*heads, *(f"empathetic {label}" for label in EMPATHETIC)], masked
+
+
+def plain(folder: Path, heads: list[str], seed: int) -> Any:
+    "transformers' classifier as it comes: no added layer, the first token through a fresh pooler."
+    from transformers import AutoModelForSequenceClassification, set_seed
+
+    set_seed(seed)
+    model = AutoModelForSequenceClassification.from_pretrained(
+        folder, num_labels=len(heads), problem_type="multi_label_classification", hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0, attn_implementation="eager",
+    )  # fmt: skip
+    return model
+
+
+def scored(logits: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    "Macro-F1 with thresholds from other folds of dev, mean average precision, log-loss a row."
+    return {
+        "macro_f1": across_folds(probabilities(logits, True), truth, thresholds),
+        "average_precision": round(float(average_precision_score(truth, logits, average="macro")), 4),
+        "log_loss": round(log_loss(logits, truth, True), 4),
+    }
+
+
+def across_folds(proba: np.ndarray, truth: np.ndarray, way: Callable[..., np.ndarray], folds: int = 5) -> float:
+    "Macro-F1 on dev where each fifth of the rows gets the thresholds that suit the other four; mean of four draws."
+    found = []
+    for draw in range(4):
+        fold = np.random.default_rng(draw).permutation(len(truth)) % folds
+        said = np.zeros(truth.shape, dtype=bool)
+        for k in range(folds):
+            said[fold == k] = proba[fold == k] >= way(proba[fold != k], truth[fold != k])
+        hits = (said & (truth > 0)).sum(axis=0)
+        found.append((2 * hits / np.maximum(said.sum(axis=0) + truth.sum(axis=0), 1)).mean())
+    return round(float(np.mean(found)), 4)
+
+
+GRID = np.linspace(0.02, 0.9, 89)
+
+
+def curves(proba: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    "F1 of each label over the grid: (n_labels, n_grid)."
+    return np.stack([f1_curve(proba[:, j], truth[:, j] > 0, GRID) for j in range(truth.shape[1])])
+
+
+THRESHOLDS: dict[str, Callable[..., np.ndarray]] = {
+    "one half for all": lambda proba, truth: np.full(truth.shape[1], 0.5),
+    "one for all, from dev": lambda proba, truth: np.full(truth.shape[1], GRID[curves(proba, truth).mean(0).argmax()]),
+    "each label's best": lambda proba, truth: GRID[curves(proba, truth).argmax(axis=1)],
+    "smoothed": lambda proba, truth: thresholds(proba, truth, prior_rows=0.01),
+    "smoothed, drawn to the mean curve": thresholds,
+}
