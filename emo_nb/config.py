@@ -26,7 +26,7 @@ class Profile:
 
 PROFILES = {
     "small": Profile(encoder="minilm", epochs=3, train_cap=600, dev_cap=150, openers=True),
-    "full": Profile(encoder="BAAI/bge-small-en", epochs=3, train_cap=None, dev_cap=None),
+    "full": Profile(encoder="BAAI/bge-small-en", epochs=2, train_cap=None, dev_cap=None),
     "tiny": Profile(encoder="minilm", epochs=1, train_cap=20, dev_cap=5),  # for tests: shows that the way works
 }
 METHODS = {"lora": 1e-3, "full": 2e-4}  # LoRA or every weight, and the learning rate that suits it

@@ -35,9 +35,10 @@ def parted(labels: pd.Series) -> pd.Series:
     "Labels of rows that name several in one string, taken apart."
     for separator in "|;,":
         pieces = labels.map(lambda row, by=separator: pieces_of(row, by))
-        rows_with = pieces.dropna().map(set).explode().value_counts()
-        several = pieces.dropna()[pieces.dropna().map(len) > labels.dropna().map(len)]
-        if len(several) and (separator == "|" or several.explode().map(rows_with).min() > 1):
+        cells = pieces.dropna().drop_duplicates()
+        seen = cells.map(set).explode().value_counts()  # in how many different cells each piece stands
+        several = pieces[pieces.map(lambda row: len(row or ())) > labels.map(lambda row: len(row or ()))]
+        if len(several) and (separator == "|" or several.explode().map(seen).min() > 1):
             return pieces
     return labels
 

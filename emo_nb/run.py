@@ -95,8 +95,8 @@ def choose_rows(rows: pd.DataFrame, task: Task, config: Config) -> dict[str, pd.
     if how != "study":
         parts["train"] = deduplicate(balance(parts["train"], labels=task.capped, seed=config.seed))
     if profile.openers:
-        train = parts["train"].sort_index()
-        parts["train"] = train[(train.role == "comment") | ~train.duplicated(["corpus", "group"])]
+        turns = parts["train"].sort_index()
+        parts["train"] = turns[(turns.role == "comment") | ~turns.duplicated(["corpus", "group"])]
     for name, cap in (("train", profile.train_cap), ("dev", profile.dev_cap)):
         if cap is not None:
             parts[name] = subset(parts[name], cap, config.seed)
@@ -186,7 +186,7 @@ def calibration(logits: np.ndarray, table: pd.DataFrame, classifier: EmotionClas
     warmth, several = classifier.model.config.emo_nb_temperature, classifier.multi_label
     truth = indicators(table.label, classifier.labels)
     tables = {
-        name: reliability(probabilities(said, several), truth, several)
+        name: reliability(probabilities(said, several).round(4), truth, several)  # as in predictions.csv
         for name, said in (("before", logits * warmth), ("after", logits))
     }
     errors = {f"error_{name}": round(calibration_error(found), 4) for name, found in tables.items()}

@@ -136,6 +136,7 @@ def fit(
     dev: TextDataset,
     folder: Path,  # for checkpoints
     settings: TrainSettings | None = None,
+    loss: Any = None,  # f(outputs, labels, num_items_in_batch) -> scalar; the model's own where none is given
 ) -> pd.DataFrame:
     "Train the model, keep the epoch that does best on dev, and return the history: one row an epoch."
     from transformers import DataCollatorWithPadding, Trainer
@@ -149,6 +150,7 @@ def fit(
         eval_dataset=dev,
         data_collator=DataCollatorWithPadding(tokenizer),
         compute_metrics=dev_scores,
+        compute_loss_func=loss,
         optimizers=(optimizer(model, settings), None),
     )
     for callback in (PrinterCallback, ProgressCallback):

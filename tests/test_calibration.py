@@ -22,7 +22,8 @@ from emo_nb.calibrate import (
     thresholds,
 )
 from emo_nb.config import Config
-from emo_nb.run import run
+from emo_nb.evaluate import indicators
+from emo_nb.run import choose_rows, gather, run
 
 TEXTS = ["Thank you so much, you saved my week", "no", "I can't stop crying since he left, and nothing helps 💔", ""]
 
@@ -226,13 +227,21 @@ def test_a_checkpoint_carries_its_temperature_and_the_thresholds_that_its_predic
 
 
 def test_the_temperature_is_already_in_the_weights(made):
-    "What the record says of the test rows is what the saved checkpoint says of them."
+    "On the rows that chose the temperature, the saved checkpoint needs none."
+    config = Config(**{key: value for key, value in made.config.items() if key in Config.__dataclass_fields__})
+    material = gather(config, say=lambda line: None)
+    dev = choose_rows(material.rows, material.task, config)["dev"]
     classifier = EmotionClassifier.load(made.folder)
-    proba = classifier.predict_proba(made.predictions.text)
-    np.testing.assert_allclose(proba, made.predictions[classifier.labels], atol=0.01)  # bfloat16 where there is any
-    truth = np.array([[name in row.split("|") for name in classifier.labels] for row in made.predictions.label])
-    error = calibration_error(reliability(made.predictions[classifier.labels].to_numpy(), truth, classifier.multi_label))
-    assert made.config["calibration"]["error_after"] == pytest.approx(error, abs=0.005)
+    truth = indicators(dev.label, classifier.labels)
+    assert abs(made.config["calibration"]["temperature"] - 1) > 0.1
+    assert temperature(classifier.logits(dev.text), truth, classifier.multi_label) == pytest.approx(1, abs=0.03)
+
+
+def test_the_record_says_how_far_off_the_test_rows_are(made):
+    proba, labels = made.predictions[made.config["labels"]].to_numpy(), made.config["labels"]
+    truth = np.array([[name in row.split("|") for name in labels] for row in made.predictions.label])
+    error = calibration_error(reliability(proba, truth, made.config["multi_label"]))
+    assert made.config["calibration"]["error_after"] == pytest.approx(error, abs=0.005)  # rounded probabilities
 
 
 def test_full_training_leaves_no_adapter_and_lora_trains_fewer_parameters(made):

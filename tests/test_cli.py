@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from helpers import COMMAND, check_mistake, official_rows, plain, settle, write_official, write_own
+from helpers import COMMAND, check_mistake, plain, settle, write_own
 
 import emo_nb
 from emo_nb.rundir import open_run

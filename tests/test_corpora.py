@@ -13,11 +13,13 @@ import pytest
 from sklearn.model_selection import train_test_split
 
 from emo_nb import tables
+from emo_nb.config import Config
 from emo_nb.core import ConfigError, DataError, SourceError
 from emo_nb.corpora import COLUMNS, Reading, load, read
 from emo_nb.explore import duplicates, fold, label_counts
 from emo_nb.own import read_own
 from emo_nb.prepare import balance, label_for, split
+from emo_nb.run import gather
 from emo_nb.sources import SAMPLE
 from emo_nb.taxonomy import EMPATHETIC, GOEMOTIONS, TASKS
 
@@ -94,6 +96,36 @@ def test_the_studys_reading_has_the_studys_counts(empathetic_forms, form):
     }
 
 
+@pytest.fixture(scope="session")
+def conversations(empathetic_forms) -> dict[str, list[list[str]]]:
+    "The fields of each conversation's lines, in the order of the files and without the package."
+    found: dict[str, list[list[str]]] = {}
+    for path in sorted(empathetic_forms["folder"].glob("*.csv")):
+        for line in path.read_text(encoding="utf-8").split("\n")[1:]:
+            if line:
+                found.setdefault(line.split(",")[0], []).append(line.split(","))
+    return found
+
+
+@pytest.mark.corpora
+@pytest.mark.parametrize("unit", ["prompt", "speaker", "dialogue"])
+def test_each_conversation_is_one_text_of_its_lines_in_order(corpora_dir, conversations, unit):
+    said = {  # utterances are numbered from one, and the speaker begins
+        "prompt": lambda lines: [lines[0][3]],
+        "speaker": lambda lines: [line[5] for line in lines if int(line[1]) % 2],
+        "dialogue": lambda lines: [line[5] for line in lines],
+    }[unit]
+    reading = load("empathetic", corpora_dir / "empatheticdialogues.tar.gz", unit=unit)
+    assert refused_rows(reading) == []
+    assert_tidy(reading.frame)
+    wanted = {group: "\n".join(said(lines)).replace("_comma_", ",") for group, lines in conversations.items()}
+    assert len(reading.frame) == len(wanted) > 24_000
+    assert dict(zip(reading.frame.group, reading.frame.text, strict=True)) == wanted
+    assert dict(zip(reading.frame.group, reading.frame.labels, strict=True)) == {
+        group: (lines[0][2],) for group, lines in conversations.items()
+    }
+
+
 @pytest.mark.corpora
 @pytest.mark.parametrize(
     ("name", "rows"), [("goemotions_raw_sample.csv", 10_429), ("go_emotions_dataset_sample.csv", 4_999)]
@@ -145,6 +177,31 @@ def test_the_dialogues_sample_has_what_the_corpus_has():
     dialogues = reading.frame.groupby("labels").group.nunique()
     assert set(dialogues.index) == {(context,) for context in EMPATHETIC} and dialogues.min() >= 4
     assert set(reading.frame.split) == {"train", "dev", "test"}
+
+
+UNITS = {"utterance": {"speaker", "listener"}, "prompt": {"prompt"}, "speaker": {"speaker"}, "dialogue": {"dialogue"}}
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_a_text_of_the_dialogues_is_what_the_unit_says(unit):
+    raw = [line.split(",") for path in sorted(DIALOGUES.glob("*.csv")) for line in path.read_text().splitlines()[1:]]
+    frame = read(DIALOGUES, unit=unit).frame
+    assert_tidy(frame)
+    assert set(frame.role) == UNITS[unit]
+    assert len(frame) == (len(raw) if unit == "utterance" else len({row[0] for row in raw}))
+    assert frame.group.nunique() == len({row[0] for row in raw})
+    labelled = label_for(frame, TASKS["empathetic32"])
+    assert (labelled.label == frame.labels.str[0]).all(), "no row is lost, and its context is its label"
+    assert set(split(labelled, "official").part) == {"train", "dev", "test"}
+
+
+def test_the_dialogues_task_reads_prompts_and_any_other_unit_on_demand():
+    assert TASKS["empathetic32"].unit == "prompt" and TASKS["shared10"].unit == "utterance"
+    for unit, roles in ((None, {"prompt"}), ("dialogue", {"dialogue"})):
+        material = gather(Config(task="empathetic32", unit=unit), say=lambda line: None)
+        assert set(material.rows.role) == roles and len(material.rows) == 160
+    with pytest.raises(ConfigError, match=r"'paragraph'.*utterance, prompt, speaker, dialogue"):
+        read(DIALOGUES, unit="paragraph")
 
 
 def test_the_studys_reading_of_the_sample_loses_rows():
@@ -320,6 +377,37 @@ def test_the_columns_of_an_own_table_may_have_any_name(tmp_path, form):
 def test_columns_without_a_name_do_not_matter(tmp_path):
     (tmp_path / "own.csv").write_bytes(b"text,label,,\na,x,,\nb,y,,\n")
     assert list(read_own(tmp_path / "own.csv", "text", "label").frame.text) == ["a", "b"]
+
+
+SEVERAL = [("joy", "love"), ("joy",), ("love", "fear"), ("fear",), ("joy",)]
+
+
+@pytest.mark.parametrize("separator", ["|", ";", ",", " | ", "; ", ", "])
+def test_several_labels_in_one_cell_are_taken_apart(tmp_path, separator):
+    cells = [separator.join(labels) for labels in SEVERAL]
+    pd.DataFrame({"text": list("abcde"), "label": cells}).to_csv(tmp_path / "own.csv", index=False)
+    assert list(read_own(tmp_path / "own.csv", "text", "label").frame.labels) == SEVERAL
+
+
+@pytest.mark.parametrize("form", ["own.jsonl", "own.parquet"])
+def test_several_labels_as_a_list_are_taken_as_they_are(tmp_path, form):
+    frame = pd.DataFrame({"text": list("abcde"), "label": [list(labels) for labels in SEVERAL]})
+    WRITERS["mine" + Path(form).suffix](frame, tmp_path / form)
+    assert list(read_own(tmp_path / form, "text", "label").frame.labels) == SEVERAL
+
+
+@pytest.mark.parametrize("label", ["shock, disbelief", "rock; roll"])
+def test_a_label_with_a_comma_or_semicolon_in_its_name_stays_one(tmp_path, label):
+    pd.DataFrame({"text": list("abcd"), "label": [label, "calm"] * 2}).to_csv(tmp_path / "own.csv", index=False)
+    reading = read_own(tmp_path / "own.csv", "text", "label")
+    assert list(reading.frame.labels) == [(label,), ("calm",)] * 2
+
+
+def test_a_cell_of_separators_alone_is_a_row_without_a_label(tmp_path):
+    pd.DataFrame({"text": list("abc"), "label": ["joy|love", "|", "joy"]}).to_csv(tmp_path / "own.csv", index=False)
+    reading = read_own(tmp_path / "own.csv", "text", "label")
+    assert list(reading.frame.labels) == [("joy", "love"), ("joy",)]
+    assert [reason for _, _, reason in refused_rows(reading)] == ["no label"]
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,10 @@
-"""Encoders of other families than the bundled one: head, LoRA, saving and loading, with small random weights."""
+"""Encoders of other families than the bundled one: head, LoRA, temperature, saving and loading, with small random weights."""
 
 import pytest
 import torch
 from transformers import AutoConfig, AutoModel, BertTokenizerFast
 
+from emo_nb.calibrate import fold_in
 from emo_nb.model import find_encoder, load_model, new_classifier, save_model, tokenizer_of, with_lora
 
 SMALL = {
@@ -35,7 +36,10 @@ def test_another_family_trains_saves_and_loads(family, tmp_path):
     with torch.no_grad():
         for parameter in trained.values():
             parameter.add_(torch.randn_like(parameter) * 0.05)
-        expected = model.eval()(**batch).logits
+        before = model.eval()(**batch).logits
+        fold_in(model, 2.5)
+        expected = model(**batch).logits
+        torch.testing.assert_close(expected, before / 2.5)
         save_model(model, tokenizer, tmp_path)
         loaded, _ = load_model(tmp_path / "model")
         torch.testing.assert_close(loaded(**batch).logits, expected, atol=1e-4, rtol=1e-4)

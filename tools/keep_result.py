@@ -8,20 +8,32 @@ import shutil
 import sys
 from pathlib import Path
 
+import pandas as pd
+
 from emo_nb.rundir import open_run
 
 ROOT = Path(__file__).resolve().parent.parent
-KEPT = ("command", "date", "seconds", "task", "corpus", "profile", "encoder", "split", "seed", "rows", "parameters")
+KEPT = (
+    "command",
+    "date",
+    "seconds",
+    "task",
+    "corpus",
+    "profile",
+    "encoder",
+    "method",
+    "split",
+    "seed",
+    "rows",
+    "parameters",
+)
 ABOUT = ("files", "versions", "hardware")
 
 
 def main(folder: str, name: str) -> None:
     run = open_run(folder)
     record = {key: run.config[key] for key in (*KEPT, *ABOUT)}
-    record["history"] = [
-        dict(zip(("epoch", "dev_loss", "dev_accuracy", "dev_macro_f1"), map(float, line.split(",")), strict=True))
-        for line in (run.folder / "history.csv").read_text().splitlines()[1:]
-    ]
+    record["history"] = pd.read_csv(run.folder / "history.csv").to_dict("records")
     target = ROOT / "results" / f"{name}.json"
     target.write_text(json.dumps({**record, "metrics": run.metrics}, indent=1) + "\n")
     images = ROOT / "nbs" / "images"

@@ -137,7 +137,10 @@ def the_leaks() -> None:
 def the_splits() -> None:
     "What the study's random split of rows is worth: the same task, trained and tested on both splits."
     started = utc_now()
-    runs = {how: made(f"shared10-both-{how}-42", "--split", how, "--seed", "42") for how in ("group", "study")}
+    runs = {
+        how: made(f"shared10-both-{how}-42", "--method", "full", "--split", how, "--seed", "42")
+        for how in ("group", "study")
+    }
     write("splits", {"runs": {how: kept(run) for how, run in runs.items()}}, started)
 
 
@@ -145,10 +148,12 @@ def the_corpora() -> None:
     "Training corpus down, test corpus across; the probe; roles; raters who agreed and who did not."
     started = utc_now()
     runs = {
-        name: made(f"shared10-{name}-group-42", "--corpus", name, "--seed", "42")
+        name: made(
+            f"shared10-{name}-group-42", "--corpus", name, "--method", "full", "--split", "group", "--seed", "42"
+        )
         for name in ("goemotions", "empathetic")
     }
-    runs["both"] = made("shared10-both-group-42", "--split", "group", "--seed", "42")
+    runs["both"] = made("shared10-both-group-42", "--method", "full", "--split", "group", "--seed", "42")
     parts, labels, _ = parts_of(runs["both"])
     test = parts["test"].reset_index(drop=True)
     shared = sorted(set.intersection(*(set(rows.label) for _, rows in test.groupby("corpus", observed=True))))
