@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MINILM', 'MINILM_SHA256', 'WAYS_OUT', 'find_encoder', 'bundled_minilm', 'quiet', 'tokenizer_of', 'speaks_through',
            'start_as_mean', 'new_classifier', 'head_of', 'last_layer', 'with_lora', 'parameters', 'mixed_precision',
-           'save_model', 'load_model']
+           'save_model', 'complete_adapter', 'load_model']
 
 # %% ../nbs/prototype/07_model.ipynb #d6dd5fa4
 import hashlib
@@ -213,10 +213,31 @@ def save_model(model: Any, tokenizer: Any, folder: Path) -> Any:
         with quiet():
             model.save_pretrained(folder / "adapter", save_embedding_layers=False)
         model = model.merge_and_unload()
+        complete_adapter(model, folder / "adapter")
     with quiet():
         model.save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
     return model
+
+
+def complete_adapter(merged: Any, folder: Path) -> None:
+    "Write whole into a saved adapter what no encoder brings, the pooler and an added layer: it then opens on any copy."
+    from safetensors.torch import load_file, save_file
+
+    new = [f"{merged.base_model_prefix}.pooler"] if getattr(merged.base_model, "pooler", None) is not None else []
+    if merged.config.emo_nb_head == "mean":
+        new.append(f"{merged.base_model_prefix}.encoder.layer.{merged.config.num_hidden_layers - 1}")
+    prefixes = tuple(f"{name}." for name in new)
+    config = json.loads((folder / "adapter_config.json").read_text())
+    config["target_modules"] = sorted(name for name in config["target_modules"] if not name.startswith(prefixes))
+    config["modules_to_save"] += new
+    (folder / "adapter_config.json").write_text(json.dumps(config, indent=1))
+    place = "base_model.model."
+    weights = load_file(folder / "adapter_model.safetensors")
+    weights = {key: value for key, value in weights.items() if not key.removeprefix(place).startswith(prefixes)}
+    whole = {name: value for name, value in merged.state_dict().items() if name.startswith(prefixes)}
+    weights |= {place + name: value.contiguous() for name, value in whole.items()}
+    save_file(weights, folder / "adapter_model.safetensors", metadata={"format": "pt"})
 
 
 def load_model(folder: Path) -> tuple[Any, Any]:
