@@ -181,7 +181,7 @@ def evaluate(
         with whole_file(out) as beside:
             beside.write_text(json.dumps(found, indent=1))
 
-
+# %% ../nbs/prototype/12_cli.ipynb #5c22fcb4
 @app.command()
 def info() -> None:
     "Versions, the machine, where the corpora lie, and the newest run."
@@ -212,7 +212,7 @@ def info() -> None:
         rows["newest run"] = "none in runs/ yet"
     show(pd.Series(rows, name="").rename_axis("emo_nb").to_frame())
 
-# %% ../nbs/prototype/12_cli.ipynb #abf0e7eb
+# %% ../nbs/prototype/12_cli.ipynb #b0a7bb69
 def main() -> None:
     "Run the command line; exit code 2 and one sentence for a user's mistake."
     if hasattr(sys.stdout, "reconfigure"):  # Windows would write emoji in its code page, and fail

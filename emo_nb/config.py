@@ -38,7 +38,7 @@ def check_own(data: str | None, text_col: str | None, label_col: str | None) -> 
     if bool(text_col) != bool(label_col) or (text_col and not data):
         raise ConfigError("a table of your own needs all three: --data, --text-col and --label-col")
 
-
+# %% ../nbs/prototype/10b_config.ipynb #3ee3439d
 @dataclass(frozen=True)
 class Config:
     "Everything that decides what a run does."

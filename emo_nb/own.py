@@ -26,8 +26,8 @@ def own_labels(value: object) -> tuple[str, ...] | None:
     if isinstance(value, float) and value == value:
         return (str(int(value)) if value.is_integer() else str(value),)
     if isinstance(value, (list, tuple, np.ndarray)):
-        found = tuple(label for label in value if isinstance(label, str) and label.strip())
-        return found if len(found) == len(value) > 0 else None
+        found = [own_labels(label) for label in value]
+        return tuple(label for labels in found for label in labels or ()) if found and all(found) else None
     return None
 
 

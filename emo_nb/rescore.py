@@ -22,7 +22,7 @@ from .predict import EmotionClassifier
 from .prepare import label_for
 from .run import choose_rows, gather
 from .rundir import Run, open_run
-from .taxonomy import Task
+from .taxonomy import TASKS, Task
 
 # %% ../nbs/prototype/11a_rescore.ipynb #d70a6a48
 def evaluate_run(
@@ -43,7 +43,8 @@ def evaluate_run(
     made = open_run(folder)
     classifier = EmotionClassifier.load(folder, mixed=mixed_precision())
     if text_col and label_col and data:
-        rows = foreign_rows(read_own(data, text_col, label_col), classifier, label_map, say)
+        task = TASKS.get(made.config["task"]) or Task("own", tuple(classifier.labels), classifier.multi_label)
+        rows = foreign_rows(read_own(data, text_col, label_col), task, label_map, say)
     elif label_map:
         raise ConfigError("a map is for a table of your own; name it with --data, --text-col and --label-col")
     else:
@@ -53,24 +54,24 @@ def evaluate_run(
 
 # %% ../nbs/prototype/11a_rescore.ipynb #afa0053a
 def foreign_rows(
-    own: Reading, classifier: EmotionClassifier, label_map: dict[str, str] | None, say: Callable[[str], None]
+    own: Reading, task: Task, label_map: dict[str, str] | None, say: Callable[[str], None]
 ) -> pd.DataFrame:
-    "The rows of a user's table with the model's labels, and a word on what was left out."
+    "The rows of a user's table with the labels of a model's task, and a word on what was left out."
     say(str(own))
     frame, name = own.frame, str(own.frame.corpus.iloc[0])
     held = frame.labels.explode().value_counts()
-    to = {label: label for label in classifier.labels} if label_map is None else label_map
-    task = Task(name, tuple(classifier.labels), classifier.multi_label, {name: to})
+    to = {label: label for label in task.labels} if label_map is None else label_map
+    task = replace(task, name=name, maps={name: to})
     if not set(held.index) & set(to):
         raise DataError(
             f"no label of {name} is one of the model's; it has {', '.join(held.index[:8])}, the model "
-            f"{', '.join(classifier.labels)}; say which means which with --map"
+            f"{', '.join(task.labels)}; say which means which with --map"
         )
     rows = label_for(frame, task)
     say(f"{len(rows):,} of {len(frame):,} rows have a label that the model knows")
     if left := [f"{label} ({n:,})" for label, n in held.items() if label not in to]:
         say(f"left out, with their rows: {', '.join(left)}")
-    if absent := sorted(set(classifier.labels) - set(rows.targets.explode())):
+    if absent := sorted(set(task.labels) - set(rows.targets.explode())):
         say(f"labels of the model that no row has: {', '.join(absent)}")
     return rows
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from .card import model_card
+from .card import cards
 from .core import ModelError, first_line
 from .evaluate import metrics, plot_confusion, plot_f1, scores
 from .explore import lengths, plot_counts, plot_lengths
@@ -83,9 +83,9 @@ def write_results(
     found = metrics(table, labels, thresholds)
     (folder / "metrics.json").write_text(json.dumps(found, indent=1))
     (folder / "model").mkdir(exist_ok=True)
-    for name in ("model", "adapter"):
+    for name, card in cards(record, found).items():
         if (folder / name).is_dir():
-            (folder / name / "README.md").write_text(model_card(record, found))
+            (folder / name / "README.md").write_text(card)
     scores(table, labels).round(4).to_csv(folder / "scores.csv")
     history.to_csv(folder / "history.csv", index=False)
     table.to_csv(folder / "predictions.csv", index=False)

