@@ -181,16 +181,17 @@ def train(
     return EmotionClassifier(save_model(model, tokenizer, folder), tokenizer, mixed=mixed_precision()), history
 
 # %% ../nbs/prototype/11_run.ipynb #fbbb450b
-def calibration(logits: np.ndarray, table: pd.DataFrame, classifier: EmotionClassifier) -> tuple[dict[str, float], Any]:
-    "Temperature and calibration error on the test rows without and with it, and the reliability diagram."
+def calibration(logits: np.ndarray, table: pd.DataFrame, classifier: EmotionClassifier) -> tuple[dict[str, Any], Any]:
+    "Temperature, `reliability` and calibration error on the test rows without and with it; and the diagram."
     warmth, several = classifier.model.config.emo_nb_temperature, classifier.multi_label
     truth = indicators(table.label, classifier.labels)
     tables = {
         name: reliability(probabilities(said, several).round(4), truth, several)  # as in predictions.csv
         for name, said in (("before", logits * warmth), ("after", logits))
     }
-    errors = {f"error_{name}": round(calibration_error(found), 4) for name, found in tables.items()}
-    return {"temperature": warmth, **errors}, plot_reliability(tables, "Calibration, before and after the temperature")
+    found = {"temperature": warmth, "reliability": {name: t.round(4).to_dict("list") for name, t in tables.items()}}
+    found |= {f"error_{name}": round(calibration_error(table), 4) for name, table in tables.items()}
+    return found, plot_reliability(tables, "Calibration, before and after the temperature")
 
 
 def save_figures(folder: Path, figures: dict[str, Any]) -> None:
