@@ -19,7 +19,7 @@ from .explore import ACCENT, new_figure
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# %% ../nbs/prototype/10e_results.ipynb #22ab7edc
+# %% ../nbs/prototype/10e_results.ipynb #61196545
 ADDRESS = "https://raw.githubusercontent.com/emo-nb/emo_nb/main/results/"
 
 
@@ -35,7 +35,7 @@ def result(name: str) -> dict[str, Any]:
     except (requests.RequestException, ValueError) as error:
         raise SourceError(f"there is no result {name!r} here or at {ADDRESS} ({first_line(error)})") from error
 
-# %% ../nbs/prototype/10e_results.ipynb #e9e4add5
+# %% ../nbs/prototype/10e_results.ipynb #0710235f
 def with_interval(metrics: dict[str, Any], score: str = "macro_f1") -> str:
     "A score of one model with its 95 % bootstrap interval over test rows."
     low, high = metrics["intervals"][score]
@@ -54,7 +54,7 @@ def origin(record: dict[str, Any]) -> pd.DataFrame:
     about["versions"] = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
     return pd.Series(about, name="").to_frame()
 
-# %% ../nbs/prototype/10e_results.ipynb #3c13342f
+# %% ../nbs/prototype/10e_results.ipynb #88545269
 def plot_scores(table: pd.DataFrame, title: str, ours: tuple[str, ...] = ()) -> "Figure":
     "One bar a row: its `score`, with `low` and `high` where they are known; the rows named in `ours` stand out."
     figure = new_figure(height=0.6 + 0.26 * len(table))
