@@ -9,7 +9,7 @@ __all__ = ['HUB', 'LICENCES', 'WHOLE', 'ADAPTER', 'THRESHOLDS', 'licence', 'head
 # %% ../nbs/prototype/09a_card.ipynb #cf5c0dac
 from typing import Any
 
-from .model import MINILM
+from .model import hub_id
 
 # %% ../nbs/prototype/09a_card.ipynb #d9c5ee44
 HUB = {"goemotions": "google-research-datasets/go_emotions", "empathetic": "facebook/empathetic_dialogues"}
@@ -42,7 +42,7 @@ def header(record: dict[str, Any], found: dict[str, Any]) -> str:
         license=licence(record)[0],
         library_name="transformers",
         pipeline_tag="text-classification",
-        base_model=MINILM if record["encoder"] == "minilm" else record["encoder"],
+        base_model=hub_id(record["encoder"]),
         datasets=[HUB[corpus] for corpus in corpora] or None,
         model_name=f"emo_nb {record['task']}",
         eval_results=results,
@@ -109,7 +109,7 @@ and is the simpler choice. On the encoder that you have already:
 def cards(record: dict[str, Any], found: dict[str, Any]) -> dict[str, str]:
     "The card of each folder of a run that holds a model, by the folder's name."
     whole = WHOLE.format(how="sigmoid" if record["multi_label"] else "softmax")
-    adapter = ADAPTER.format(encoder=MINILM if record["encoder"] == "minilm" else record["encoder"])
+    adapter = ADAPTER.format(encoder=hub_id(record["encoder"]))
     return {name: model_card(record, found, how) for name, how in (("model", whole), ("adapter", adapter))}
 
 # %% ../nbs/prototype/09a_card.ipynb #384ff7a1

@@ -5,9 +5,11 @@
 # %% auto #0
 __all__ = ['PROFILES', 'METHODS', 'CORPORA', 'Profile', 'check_own', 'Config']
 
-# %% ../nbs/prototype/10b_config.ipynb #c9dea38d
-from dataclasses import dataclass
+# %% ../nbs/prototype/10b_config.ipynb #ab3b3201
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from .core import ConfigError
 from .corpora import UNITS
@@ -57,6 +59,11 @@ class Config:
     out: str | None = None  # the run directory; made from the settings where none is given
     force: bool = False  # replace a run that is already there
     progress: bool = True
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> "Config":
+        "The settings that a run's record holds among other things."
+        return cls(**{field.name: record[field.name] for field in fields(cls) if field.name in record})
 
     def __post_init__(self) -> None:
         for value, known, what in (

@@ -78,7 +78,7 @@ def foreign_rows(
 
 def own_rows(made: Run, data: str | None, say: Callable[[str], None]) -> pd.DataFrame:
     "The test rows that a run was made with."
-    config = Config(**{key: value for key, value in made.config.items() if key in Config.__dataclass_fields__})
+    config = Config.of(made.config)
     config = replace(config, data=data or config.data)
     material = gather(config, say)
     if material.files != made.config["files"]:

@@ -228,7 +228,7 @@ def test_a_checkpoint_carries_its_temperature_and_the_thresholds_that_its_predic
 
 def test_the_temperature_is_already_in_the_weights(made):
     "On the rows that chose the temperature, the saved checkpoint needs none."
-    config = Config(**{key: value for key, value in made.config.items() if key in Config.__dataclass_fields__})
+    config = Config.of(made.config)
     material = gather(config, say=lambda line: None)
     dev = choose_rows(material.rows, material.task, config)["dev"]
     classifier = EmotionClassifier.load(made.folder)

@@ -71,7 +71,7 @@ def spread(runs: list[Run]) -> dict[str, dict[str, dict[str, float]]]:
 
 def parts_of(run: Run) -> tuple[dict[str, pd.DataFrame], list[str], bool]:
     "The rows that a run was made of, its labels, and whether a text may have several."
-    config = Config(**{key: value for key, value in run.config.items() if key in Config.__dataclass_fields__})
+    config = Config.of(run.config)
     material = gather(config, say=lambda line: None)
     return choose_rows(material.rows, material.task, config), run.config["labels"], run.config["multi_label"]
 
