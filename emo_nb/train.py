@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DEV_SCORES', 'TrainSettings', 'rates', 'optimizer', 'epoch_line', 'progress_callback', 'averaging_callback',
-           'dev_scores', 'fit', 'arguments']
+           'keep_memory', 'dev_scores', 'fit', 'arguments']
 
 # %% ../nbs/prototype/08_train.ipynb #60aac58f
 import re
@@ -29,7 +29,7 @@ class TrainSettings:
     layer_decay: float = 0.8  # each layer's rate as a share of the rate of the one above it
     warmup: float = 0.1  # share of all steps
     weight_decay: float = 0.01
-    averaging: float = 0.999  # share of the running average that each step keeps; 0 keeps no average
+    averaging: float | None = 3  # in the running average, step t weighs as t to this power; None keeps no average
     seed: int = 42
     progress: bool = True  # show a bar and a line for each epoch
 
@@ -79,8 +79,8 @@ def progress_callback() -> Any:
 
     return EpochLines()
 
-# %% ../nbs/prototype/08_train.ipynb #3908eebb
-def averaging_callback(decay: float) -> Any:
+# %% ../nbs/prototype/08_train.ipynb #2dc6eb30
+def averaging_callback(power: float) -> Any:
     "Keeps a running average of the trained weights, and lets it stand in for them between two epochs."
     from torch.optim.swa_utils import get_ema_multi_avg_fn
     from transformers import TrainerCallback
@@ -93,7 +93,7 @@ def averaging_callback(decay: float) -> Any:
 
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             step = state.global_step
-            get_ema_multi_avg_fn(min(decay, (1 + step) / (10 + step)))(self.others, self.weights, step)
+            get_ema_multi_avg_fn((step - 1) / (step + power))(self.others, self.weights, step)
 
         def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             if self.stands_in:
@@ -111,7 +111,18 @@ def averaging_callback(decay: float) -> Any:
 
     return Averaging()
 
-# %% ../nbs/prototype/08_train.ipynb #bd111033
+# %% ../nbs/prototype/08_train.ipynb #3a325f48
+def keep_memory() -> None:
+    "Have glibc keep freed memory for the next step."
+    import ctypes
+    import sys
+
+    libc: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if hasattr(libc, "mallopt"):
+        for option, value in ((-4, 0), (-1, -1), (-2, 2**28)):  # M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD of malloc.h
+            libc.mallopt(option, value)
+
+# %% ../nbs/prototype/08_train.ipynb #9b94b79d
 DEV_SCORES = ("loss", "accuracy", "macro_f1", "average_precision")
 
 
@@ -128,7 +139,7 @@ def dev_scores(prediction: Any) -> dict[str, float]:
     precision = average_precision_score(truth[:, known], logits[:, known], average="macro")
     return {"average_precision": precision, "choice": precision}
 
-# %% ../nbs/prototype/08_train.ipynb #38497711
+# %% ../nbs/prototype/08_train.ipynb #4521e8f0
 def fit(
     model: Any,  # a transformers classifier, with or without LoRA; it is trained in place
     tokenizer: Any,
@@ -142,6 +153,7 @@ def fit(
     from transformers import DataCollatorWithPadding, Trainer
     from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
+    keep_memory()
     settings = settings or TrainSettings()
     trainer = Trainer(
         model=model,
@@ -157,7 +169,7 @@ def fit(
         trainer.remove_callback(callback)
     if settings.progress:
         trainer.add_callback(progress_callback())
-    if settings.averaging:
+    if settings.averaging is not None:
         trainer.add_callback(averaging_callback(settings.averaging))
     with quiet():  # peft looks up the base model of each checkpoint on the hub, in vain and aloud
         trainer.train()
@@ -165,7 +177,7 @@ def fit(
     columns = {f"eval_{name}": f"dev_{name}" for name in DEV_SCORES if f"eval_{name}" in history}
     return history[["epoch", *columns]].rename(columns=columns).round(4)
 
-# %% ../nbs/prototype/08_train.ipynb #116bccce
+# %% ../nbs/prototype/08_train.ipynb #60727ec9
 def arguments(settings: TrainSettings, folder: Path) -> Any:
     "The settings in the Trainer's words."
     import torch

@@ -17,8 +17,9 @@ from sklearn.metrics import accuracy_score, f1_score
 from emo_nb import EmoNbError, EmotionClassifier
 from emo_nb.config import Config
 from emo_nb.core import ConfigError, ModelError, TextError
+from emo_nb.corpora import load
 from emo_nb.rescore import evaluate_run
-from emo_nb.run import run
+from emo_nb.run import choose_rows, gather, run
 from emo_nb.rundir import newest_run, open_run
 from emo_nb.taxonomy import SHARED10
 
@@ -263,6 +264,18 @@ def test_the_newest_run_is_the_one_that_was_finished_last(tiny, tmp_path):
         os.utime(tmp_path / name / "metrics.json", (when, when))
     (tmp_path / "not-a-run").mkdir()
     assert newest_run(tmp_path) == tmp_path / "a-new"
+
+
+def test_prompts_are_learned_from_with_first_turns_and_asked_alone():
+    config = Config(task="empathetic32", profile="full", split="group")
+    material = gather(config, say=lambda line: None)
+    parts = choose_rows(material.rows, material.task, config)
+    assert set(parts["train"].role) == {"prompt", "speaker"}
+    assert set(parts["dev"].role) == set(parts["test"].role) == {"prompt"}
+    turns = load("empathetic").frame
+    taught = parts["train"][parts["train"].role == "speaker"]
+    assert set(taught.text) <= set(turns.groupby("group").text.first())
+    assert not set(taught.group) & {*parts["dev"].group, *parts["test"].group}
 
 
 @pytest.mark.parametrize("missing", ["config.json", "metrics.json", "predictions.csv", "scores.csv", "model"])
