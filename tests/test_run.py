@@ -267,7 +267,7 @@ def test_the_newest_run_is_the_one_that_was_finished_last(tiny, tmp_path):
 
 
 def test_prompts_are_learned_from_with_first_turns_and_asked_alone():
-    config = Config(task="empathetic32", profile="full", split="group")
+    config = Config(corpus="empathetic", unit="prompt", profile="full")
     material = gather(config, say=lambda line: None)
     parts = choose_rows(material.rows, material.task, config)
     assert set(parts["train"].role) == {"prompt", "speaker"}
