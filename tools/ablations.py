@@ -1,7 +1,7 @@
 """What each choice is worth: GoEmotions' 28 labels, one change at a time, one seed, scored on dev alone.
 
-Called by tools/results.py. Each variant is trained with the package's own `fit`; its dev logits are kept in
-runs/ablations/, so that a variant already trained is not trained again.
+Called by tools/results.py. Each variant is trained with the package's own `fit`, or is a run that is there already;
+its logits are kept in runs/ablations/, so that a variant already trained is not trained again.
 """
 
 from collections.abc import Callable
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.special import logit
 from sklearn.metrics import average_precision_score
 from torch.nn import functional as F
 
@@ -19,9 +20,10 @@ from emo_nb.calibrate import f1_curve, log_loss, probabilities, thresholds
 from emo_nb.config import METHODS, Config
 from emo_nb.corpora import load
 from emo_nb.encode import TextDataset, encode_targets
-from emo_nb.model import find_encoder, mixed_precision, new_classifier, tokenizer_of, with_lora
+from emo_nb.model import find_encoder, mixed_precision, new_classifier, tokenizer_of
 from emo_nb.predict import EmotionClassifier
 from emo_nb.run import choose_rows, gather
+from emo_nb.rundir import Run
 from emo_nb.taxonomy import EMPATHETIC
 from emo_nb.train import TrainSettings, fit
 
@@ -43,13 +45,6 @@ def asymmetric(logits: torch.Tensor, targets: torch.Tensor, gamma: float = 4, cl
     return -(positive + negative).mean()
 
 
-def focal(logits: torch.Tensor, targets: torch.Tensor, gamma: float = 2) -> torch.Tensor:
-    "Focal loss (Lin et al. 2017): what is already right counts little."
-    p = logits.sigmoid()
-    sure = torch.where(targets > 0, p, 1 - p)
-    return (F.binary_cross_entropy_with_logits(logits, targets, reduction="none") * (1 - sure) ** gamma).mean()
-
-
 def masked(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     "Binary cross-entropy over the targets that are known; the others are NaN."
     known = ~targets.isnan()
@@ -67,7 +62,7 @@ class Variant:
     change: Callable[[Any], Any] = field(default=lambda model: model)
     encoder_says: str = "mean"  # how the head reads the encoder
     two_heads: bool = False
-    teacher: str | None = None
+    teachers: tuple[str, ...] = ()  # variants whose mean probabilities are half of each target
 
 
 def dropout(model: Any, p: float = 0.1) -> Any:
@@ -84,8 +79,11 @@ def adjusted(targets: np.ndarray) -> Callable[..., torch.Tensor]:
     return lambda logits, wanted: bce(logits + share, wanted)
 
 
+SEEDS = ("the recipe", "another seed", "a third seed")
 VARIANTS = {
     "the recipe": Variant("full fine-tuning, two epochs, rates and averaging as TrainSettings has them"),
+    "another seed": Variant("the recipe again, other rows first"),
+    "a third seed": Variant("the recipe again, other rows first"),
     "one epoch": Variant("1 epoch for 2", replace(SETTINGS, epochs=1)),
     "three epochs": Variant("3 epochs for 2", replace(SETTINGS, epochs=3)),
     "slow head": Variant("the classifier learns at the encoder's rate", replace(SETTINGS, head_rate=2e-4)),
@@ -95,17 +93,20 @@ VARIANTS = {
     "first token": Variant("transformers' own pooler, no added layer", encoder_says="first"),
     "dropout": Variant("dropout 0.1 in the encoder", change=dropout),
     "label smoothing": Variant("targets 0.05 and 0.95", targets=lambda y: 0.05 + 0.9 * y),
-    "focal loss": Variant("focal loss, gamma 2", loss=focal),
     "asymmetric loss": Variant("asymmetric loss, gamma 4 and 1, clip 0.05", loss=asymmetric),
     "logit adjustment": Variant("the labels' log-odds added in training", loss=adjusted),
     "two heads": Variant("EmpatheticDialogues' prompts as a second task on the same encoder", two_heads=True),
-    "self-distillation": Variant("half of each target from the recipe's own model", teacher="the recipe"),
-    "LoRA": Variant("LoRA of rank 16", replace(SETTINGS, learning_rate=METHODS["lora"]), change=with_lora),
+    "self-distillation": Variant("half of each target from the recipe's own model", teachers=("the recipe",)),
+    "distillation": Variant("half of each target from the mean of the recipe's three seeds", teachers=SEEDS),
+    "LoRA": Variant("LoRA of rank 16"),
 }
 
 
-def ablations() -> dict[str, Any]:
-    "Dev scores of each variant, and of each way to choose thresholds for the recipe."
+def ablations(runs: dict[str, Run]) -> dict[str, Any]:
+    """Dev scores of each variant, and of each way to choose thresholds for the recipe.
+
+    `runs`: those of the variants that are there as runs.
+    """
     material = gather(Config(task="goemotions28"), say=lambda line: None)
     parts = choose_rows(material.rows, material.task, Config(task="goemotions28", profile="full"))
     labels = sorted(material.task.labels)
@@ -113,15 +114,32 @@ def ablations() -> dict[str, Any]:
     KEPT.mkdir(parents=True, exist_ok=True)
     rows = {}
     for name, variant in VARIANTS.items():
-        file = KEPT / f"{name.replace(' ', '_')}.npz"
-        if not file.exists():
+        if not file_of(name).exists():
             print(f"\n{name}: {variant.what}", flush=True)
-            np.savez(file, **trained(variant, parts, labels))
-        logits = np.load(file)["dev"]
-        rows[name] = {"what": variant.what, **scored(logits, truth)}
-    recipe = probabilities(np.load(KEPT / "the_recipe.npz")["dev"], True)
+            np.savez(file_of(name), **(of_run(runs[name], parts) if name in runs else trained(variant, parts, labels)))
+        rows[name] = {"what": variant.what, **scored(np.load(file_of(name))["dev"], truth)}
+    together = logit(mean_probabilities(SEEDS, "dev"))
+    rows["three models"] = {"what": "the mean probabilities of the recipe's three seeds", **scored(together, truth)}
+    recipe = mean_probabilities(SEEDS[:1], "dev")
     ways = {name: across_folds(recipe, truth, way) for name, way in THRESHOLDS.items()}
     return {"seed": SETTINGS.seed, "dev_rows": len(truth), "variants": rows, "thresholds": ways}
+
+
+def file_of(name: str) -> Path:
+    "Where a variant's logits are kept."
+    return KEPT / f"{name.replace(' ', '_')}.npz"
+
+
+def mean_probabilities(names: tuple[str, ...], part: str) -> np.ndarray:
+    "The mean over variants of what they say about a part."
+    return np.mean([probabilities(np.load(file_of(name))[part], True) for name in names], axis=0)
+
+
+def of_run(run: Run, parts: dict[str, Any]) -> dict[str, np.ndarray]:
+    "The logits of a run, before its temperature."
+    classifier = EmotionClassifier.load(run.folder, mixed=mixed_precision())
+    warmth = classifier.model.config.emo_nb_temperature
+    return {part: classifier.logits(parts[part].text) * warmth for part in ("dev", "train")}
 
 
 def trained(variant: Variant, parts: dict[str, Any], labels: list[str]) -> dict[str, np.ndarray]:
@@ -130,9 +148,8 @@ def trained(variant: Variant, parts: dict[str, Any], labels: list[str]) -> dict[
     tokenizer = tokenizer_of(minilm, max_length=256)
     truth = {part: encode_targets(labels, list(parts[part].targets)) for part in ("train", "dev")}
     texts, targets, heads = list(parts["train"].text), variant.targets(truth["train"]), list(labels)
-    if variant.teacher:
-        taught = np.load(KEPT / f"{variant.teacher.replace(' ', '_')}.npz")["train"]
-        targets = ((targets + probabilities(taught, True)) / 2).astype(np.float32)
+    if variant.teachers:
+        targets = ((targets + mean_probabilities(variant.teachers, "train")) / 2).astype(np.float32)
     loss = variant.loss(truth["train"]) if variant.loss is adjusted else variant.loss
     if variant.two_heads:
         texts, targets, heads, loss = with_prompts(texts, targets, heads)

@@ -6,91 +6,31 @@ is already there is used as it is, so that a part can be made again or added wit
 """
 
 import argparse
-import json
-import shlex
-import subprocess
-import sys
-from pathlib import Path
+import shutil
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from ablations import SEEDS as NAMES
+from ablations import ablations
+from experiments import RUNS, SEEDS, kept, made, of_task, parts_of, spread, write
 
 from emo_nb.baselines import BASELINES, baseline, mean_states
 from emo_nb.compare import by_part, compare, corpus_probe, leaks
-from emo_nb.config import Config
-from emo_nb.core import whole_file
 from emo_nb.corpora import load, read
-from emo_nb.evaluate import OVERALL, indicators, metrics, predictions
+from emo_nb.evaluate import indicators, metrics, predictions
 from emo_nb.model import find_encoder, tokenizer_of
 from emo_nb.predict import EmotionClassifier
 from emo_nb.prepare import label_for
-from emo_nb.run import choose_rows, gather
-from emo_nb.rundir import Run, open_run, provenance, utc_now
+from emo_nb.rundir import Run, utc_now
 from emo_nb.sources import places
 from emo_nb.taxonomy import task_named
-
-ROOT = Path(__file__).resolve().parent.parent
-RUNS, RESULTS = ROOT / "runs" / "results", ROOT / "results"
-SEEDS = (42, 43, 44)
-KEPT = (
-    *("command", "date", "seconds", "train_seconds", "memory_mb", "task", "corpus", "profile", "encoder", "method"),
-    *("split", "unit", "seed", "rows", "parameters", "calibration", "thresholds", "files", "versions", "hardware"),
-)
-
-
-def made(name: str, *options: str) -> Run:
-    "The run of that name, with all rows and the bundled encoder; trained where it is not there yet."
-    folder = RUNS / name
-    if not (folder / "metrics.json").exists():
-        words = ["run", "--profile", "full", "--encoder", "minilm", *options, "--out", str(folder.relative_to(ROOT))]
-        print(f"\n$ emo-nb {shlex.join(words)}", flush=True)
-        subprocess.run([Path(sys.executable).with_name("emo-nb"), *words], cwd=ROOT, check=True)
-    return open_run(folder)
-
-
-def kept(run: Run) -> dict[str, Any]:
-    "What a result file holds of a run."
-    sizes = {
-        part: round(sum(f.stat().st_size for f in (run.folder / part).iterdir()) / 1e6, 1)
-        for part in ("model", "adapter")
-        if (run.folder / part).is_dir()
-    }
-    history = pd.read_csv(run.folder / "history.csv").to_dict("records")
-    return {**{key: run.config[key] for key in KEPT}, "size_mb": sizes, "history": history, "metrics": run.metrics}
-
-
-def spread(runs: list[Run]) -> dict[str, dict[str, dict[str, float]]]:
-    "Mean and standard deviation over seeds of each overall score, for each corpus."
-    table = {}
-    for corpus in runs[0].metrics:
-        scores = pd.DataFrame([run.metrics[corpus] for run in runs])[[*OVERALL, "calibration_error"]].astype(float)
-        table[corpus] = {"mean": scores.mean().round(4).to_dict(), "sd": scores.std(ddof=1).round(4).to_dict()}
-    return table
-
-
-def parts_of(run: Run) -> tuple[dict[str, pd.DataFrame], list[str], bool]:
-    "The rows that a run was made of, its labels, and whether a text may have several."
-    config = Config.of(run.config)
-    material = gather(config, say=lambda line: None)
-    return choose_rows(material.rows, material.task, config), run.config["labels"], run.config["multi_label"]
-
-
-def write(name: str, record: dict[str, Any], started: Any) -> None:
-    "results/NAME.json, with where it came from."
-    about = {**provenance(started), "command": f"make results PART={name}"}
-    with whole_file(RESULTS / f"{name}.json") as beside:
-        beside.write_text(json.dumps({**about, **record}, indent=1) + "\n")
-    print(f"results/{name}.json written", flush=True)
 
 
 def a_task(name: str) -> None:
     "Three seeds of full fine-tuning and of LoRA, the baselines on the same rows, and paired differences."
     started = utc_now()
-    runs = {
-        method: [made(f"{name}-{method}-{s}", "--task", name, "--method", method, "--seed", str(s)) for s in SEEDS]
-        for method in ("full", "lora")
-    }
+    runs = {method: [of_task(name, method, seed) for seed in SEEDS] for method in ("full", "lora")}
     first = runs["full"][0]
     parts, labels, several = parts_of(first)
     minilm = find_encoder("minilm")
@@ -115,7 +55,7 @@ def a_task(name: str) -> None:
 def the_leaks() -> None:
     "GoEmotions' official test texts against the whole official training part, and scores with and without them."
     started = utc_now()
-    run = made("goemotions28-full-42", "--task", "goemotions28", "--method", "full", "--seed", "42")
+    run = of_task("goemotions28")
     frame = load("goemotions").frame
     train = frame[frame.split == "train"].text
     test = run.predictions.text
@@ -212,10 +152,10 @@ def raters(table: pd.DataFrame, labels: list[str]) -> dict[str, Any]:
 
 def the_ablations() -> None:
     "One change at a time to the recipe, scored on dev."
-    from ablations import ablations
-
     started = utc_now()
-    write("ablations", ablations(), started)
+    runs = {name: of_task("goemotions28", seed=seed) for name, seed in zip(NAMES, SEEDS, strict=True)}
+    runs["LoRA"] = of_task("goemotions28", "lora")
+    write("ablations", ablations(runs), started)
 
 
 def the_units() -> None:
@@ -224,29 +164,45 @@ def the_units() -> None:
     units = ("utterance", "speaker", "dialogue", "prompt")
     words = ("--task", "empathetic32", "--method", "full", "--seed", "42")
     runs = {unit: made(f"empathetic32-full-42-{unit}", *words, "--unit", unit) for unit in units[:-1]}
-    runs["prompt"] = made("empathetic32-full-42", *words)
+    runs["prompt"] = of_task("empathetic32")
     write("units", {"runs": {unit: kept(run) for unit, run in runs.items()}}, started)
 
 
 def the_errors() -> None:
-    "Which label is given for which, and test rows whose own label looks wrong to the model."
+    "Which label is given for which, the surest mistakes, and test rows whose own label looks wrong to the model."
     started = utc_now()
+    runs = {task: of_task(task) for task in ("goemotions28", "empathetic32")}
+    runs["shared10"] = made("shared10-both-group-42", "--method", "full", "--split", "group", "--seed", "42")
     record = {}
-    for task in ("goemotions28", "empathetic32"):
-        run = made(f"{task}-full-42", "--task", task, "--method", "full", "--seed", "42")
-        labels = run.config["labels"]
-        truth, said = (indicators(run.predictions[column], labels) for column in ("label", "predicted"))
-        missed, wrong = truth & ~said, said & ~truth
-        counts = missed.T.astype(int) @ wrong.astype(int)
-        proba = run.predictions[labels].to_numpy()
-        doubted = truth & (proba < 0.02) & (proba.max(axis=1, keepdims=True) > 0.8)
+    for task, run in runs.items():
+        labels, table = run.config["labels"], run.predictions
+        truth, said = (indicators(table[column], labels) for column in ("label", "predicted"))
+        proba = table[labels].to_numpy()
+        wrong = said & ~truth
+        doubted = (truth & (proba < 0.02)).any(axis=1) & ((proba > 0.8) & ~truth).any(axis=1)
         record[task] = {
             "labels": labels,
             "rows": truth.sum(axis=0).tolist(),
-            "missed_for": counts.tolist(),
-            "doubted": dict(zip(labels, doubted.sum(axis=0).tolist(), strict=True)),
+            "missed_for": ((truth & ~said).T.astype(int) @ wrong.astype(int)).tolist(),
+            "doubted": (truth[doubted] & (proba[doubted] < 0.02)).sum(axis=0).tolist(),
+            "surest": surest(table, (proba * wrong).max(axis=1), proba, labels),
         }
     write("errors", record, started)
+
+
+def surest(table: pd.DataFrame, sure: np.ndarray, proba: np.ndarray, labels: list[str], most: int = 60) -> list[Any]:
+    "The short test texts that a wrong label was given to most surely: ids and what was said, not the texts."
+    short = (table.text.str.len() <= 100).to_numpy() & (sure > 0)
+    return [
+        {
+            "id": table.group[i],
+            "label": table.label[i],
+            "predicted": labels[proba[i].argmax()],
+            "probability": round(float(proba[i].max()), 3),
+        }
+        for i in np.argsort(-sure * short, kind="stable")[:most]
+        if short[i]
+    ]
 
 
 PARTS = {name: lambda name=name: a_task(name) for name in ("goemotions28", "ekman7", "sentiment4", "empathetic32")}
@@ -262,8 +218,6 @@ def main() -> None:
     if unknown := [part for part in words.parts if part not in PARTS]:
         parser.error(f"there is no part {unknown[0]!r}; the parts are: {', '.join(PARTS)}")
     if words.anew and RUNS.exists():
-        import shutil
-
         shutil.rmtree(RUNS)
     for part in words.parts or PARTS:
         PARTS[part]()
