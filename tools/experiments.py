@@ -51,11 +51,13 @@ def kept(run: Run) -> dict[str, Any]:
 
 
 def spread(runs: list[Run]) -> dict[str, dict[str, dict[str, float]]]:
-    "Mean and standard deviation over seeds of each overall score, for each corpus."
+    "Mean and, where there are several, standard deviation over seeds of each overall score, for each corpus."
     table = {}
     for corpus in runs[0].metrics:
         scores = pd.DataFrame([run.metrics[corpus] for run in runs])[[*OVERALL, "calibration_error"]].astype(float)
-        table[corpus] = {"mean": scores.mean().round(4).to_dict(), "sd": scores.std(ddof=1).round(4).to_dict()}
+        table[corpus] = {"mean": scores.mean().round(4).to_dict()}
+        if len(runs) > 1:
+            table[corpus]["sd"] = scores.std(ddof=1).round(4).to_dict()
     return table
 
 
