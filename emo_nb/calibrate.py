@@ -87,31 +87,31 @@ def plot_reliability(tables: dict[str, pd.DataFrame], title: str = "Said and com
     return figure
 
 # %% ../nbs/prototype/08a_calibrate.ipynb #e8eab94e
-def thresholds(proba: np.ndarray, truth: np.ndarray, smoothing: float = 0.5, prior_rows: float = 20) -> np.ndarray:
+def thresholds(proba: np.ndarray, truth: np.ndarray, smoothing: float = 0.3, prior_rows: float = 30) -> np.ndarray:
     """For each label the probability from which on it counts, chosen for the best F1.
 
-    proba and truth are (n, n_labels). `smoothing` is the width of a Gaussian in log-odds; `prior_rows` is
-    how many rows the mean curve of all labels counts for.
+    proba (calibrated) and truth are (n, n_labels). `smoothing` is the width of a Gaussian in log-odds;
+    `prior_rows` is how many rows the F1 that the probabilities expect counts for, beside the F1 counted.
     """
     from scipy.ndimage import gaussian_filter1d
     from scipy.special import expit
 
     step = 0.05
-    odds = np.arange(-4, 3, step)
-    grid = expit(odds)
-    truth = truth.astype(bool)
-    curves = np.stack([f1_curve(proba[:, j], truth[:, j], grid) for j in range(truth.shape[1])])
-    curves = gaussian_filter1d(curves, smoothing / step, axis=1, mode="nearest")
-    rows = truth.sum(axis=0)[:, None]
-    overall = curves[rows[:, 0] > 0].mean(axis=0) if rows.any() else np.exp(-(odds**2))
-    return grid[((rows * curves + prior_rows * overall) / (rows + prior_rows)).argmax(axis=1)]
+    grid = expit(np.arange(-4, 3, step))
+    counted, expected = (
+        np.stack([f1_curve(p, weights, grid) for p, weights in zip(proba.T, of.T, strict=True)])
+        for of in (truth, proba)
+    )
+    curves = truth.sum(axis=0)[:, None] * counted + prior_rows * expected
+    return grid[gaussian_filter1d(curves, smoothing / step, axis=1, mode="nearest").argmax(axis=1)]
 
 
 def f1_curve(proba: np.ndarray, truth: np.ndarray, grid: np.ndarray) -> np.ndarray:
-    "F1 of one label (n,) if it were given from each probability of the grid on."
-    said = len(proba) - np.searchsorted(np.sort(proba), grid)
-    hits = truth.sum() - np.searchsorted(np.sort(proba[truth]), grid)
-    return 2 * hits / np.maximum(said + truth.sum(), 1)
+    "F1 of one label (n,) if it were given from each probability of the grid on; with probabilities for truth, the F1 to expect."
+    order = np.argsort(proba)
+    below = np.searchsorted(proba[order], grid)
+    hits = truth.sum() - np.concatenate([[0], np.cumsum(truth[order])])[below]
+    return 2 * hits / np.maximum(len(proba) - below + truth.sum(), 1)
 
 # %% ../nbs/prototype/08a_calibrate.ipynb #bafc9abe
 def calibrate(model: Any, logits: np.ndarray, truth: np.ndarray) -> None:

@@ -185,7 +185,9 @@ def train(
     shutil.rmtree(folder / "checkpoints")
     truth = indicators(parts["dev"].label, labels)
     if several and (unseen := sorted(set(labels) - set(parts["dev"].targets.explode()))):
-        say(f"dev has no row labelled {', '.join(unseen)}: the threshold that is best for all labels is used")
+        say(
+            f"dev has no row labelled {', '.join(unseen)}: its threshold is the one that the model's own probabilities expect to be best"
+        )
     dev = EmotionClassifier(model, tokenizer, mixed=mixed_precision()).logits(parts["dev"].text)
     calibrate(model, dev, truth)
     return EmotionClassifier(save_model(model, tokenizer, folder), tokenizer, mixed=mixed_precision()), history

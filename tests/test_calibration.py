@@ -117,26 +117,28 @@ def test_without_smoothing_a_threshold_is_the_best_one():
         assert reached >= max(others) - 0.005
 
 
-def test_a_rare_label_leans_on_the_others_and_a_common_one_does_not():
+def test_with_true_probabilities_the_curve_to_expect_is_the_curve_that_is_counted():
+    logits, truth = sure(40_000, 1, True)
+    proba, grid = probabilities(logits, True)[:, 0], np.linspace(0.05, 0.9, 18)
+    np.testing.assert_allclose(f1_curve(proba, proba, grid), f1_curve(proba, truth[:, 0], grid), atol=0.02)
+
+
+def test_a_rare_label_leans_on_the_probabilities_and_a_common_one_does_not():
     logits, truth = sure(4000, 1, True)
-    proba = probabilities(logits, True)
-    common = thresholds(proba, truth)
+    proba = probabilities(logits, True)[:, :1]
     one_hit = np.zeros((4000, 1))
-    one_hit[np.argmax(proba[:, 0])] = 1  # by itself it would take a threshold near one
-    both = thresholds(np.hstack([proba, proba[:, :1]]), np.hstack([truth, one_hit]))
-    assert thresholds(proba[:, :1], one_hit, prior_rows=0) > 0.9
-    assert abs(both[-1] - common.mean()) < 0.1
-    np.testing.assert_allclose(both[:-1], common, atol=0.02)
+    one_hit[np.argmax(proba)] = 1  # by itself it would take a threshold near one
+    assert thresholds(proba, one_hit, prior_rows=0) > 0.9
+    assert abs(thresholds(proba, one_hit) - thresholds(proba, truth[:, :1])) < 0.1
+    unsure = probabilities(logits[:, :1] - 2, True)  # the count corrects probabilities that are too low
+    assert thresholds(unsure, truth[:, :1]) < thresholds(unsure, np.zeros((4000, 1))) - 0.05
 
 
-def test_a_label_without_a_row_takes_the_threshold_that_is_best_for_all():
-    logits, truth = sure(1000, 1, True)
-    proba = probabilities(logits[:, :1], True)
-    proba, truth = np.repeat(proba, 3, axis=1), np.repeat(truth[:, :1], 3, axis=1)
-    alike = thresholds(proba, truth)
-    truth[:, 2] = 0
-    assert thresholds(proba, truth)[2] == alike[0] == alike[2]
-    assert list(thresholds(proba, np.zeros((1000, 3)))) == pytest.approx([0.5] * 3, abs=0.01)
+def test_a_label_without_a_row_takes_the_threshold_that_its_probabilities_expect_to_be_best():
+    logits, truth = sure(40_000, 1, True)
+    proba = probabilities(logits, True)
+    found = thresholds(proba, np.zeros_like(truth))
+    assert list(found) == pytest.approx(list(thresholds(proba, truth, prior_rows=0)), abs=0.05)
 
 
 # Test rows decide nothing

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.special import logit
+from scipy.ndimage import gaussian_filter1d
+from scipy.special import expit, logit
 from sklearn.metrics import average_precision_score
 from torch.nn import functional as F
 
-from emo_nb.calibrate import f1_curve, log_loss, probabilities, thresholds
+from emo_nb.calibrate import f1_curve, log_loss, probabilities, temperature, thresholds
 from emo_nb.config import METHODS, Config
 from emo_nb.corpora import load
 from emo_nb.encode import TextDataset, encode_targets
@@ -120,7 +121,8 @@ def ablations(runs: dict[str, Run]) -> dict[str, Any]:
         rows[name] = {"what": variant.what, **scored(np.load(file_of(name))["dev"], truth)}
     together = logit(mean_probabilities(SEEDS, "dev"))
     rows["three models"] = {"what": "the mean probabilities of the recipe's three seeds", **scored(together, truth)}
-    recipe = mean_probabilities(SEEDS[:1], "dev")
+    recipe = np.load(file_of("the recipe"))["dev"]
+    recipe = probabilities(recipe / temperature(recipe, truth, True), True)
     ways = {name: across_folds(recipe, truth, way) for name, way in THRESHOLDS.items()}
     return {"seed": SETTINGS.seed, "dev_rows": len(truth), "variants": rows, "thresholds": ways}
 
@@ -189,7 +191,8 @@ def plain(folder: Path, heads: list[str], seed: int) -> Any:
 
 
 def scored(logits: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    "Macro-F1 with thresholds from other folds of dev, mean average precision, log-loss a row."
+    "Macro-F1 with thresholds from other folds of dev, mean average precision, log-loss a row; all with the best temperature."
+    logits = logits / temperature(logits, truth, True)
     return {
         "macro_f1": across_folds(probabilities(logits, True), truth, thresholds),
         "average_precision": round(float(average_precision_score(truth, logits, average="macro")), 4),
@@ -210,18 +213,26 @@ def across_folds(proba: np.ndarray, truth: np.ndarray, way: Callable[..., np.nda
     return round(float(np.mean(found)), 4)
 
 
-GRID = np.linspace(0.02, 0.9, 89)
+GRID = expit(np.arange(-4, 3, 0.1))
 
 
 def curves(proba: np.ndarray, truth: np.ndarray) -> np.ndarray:
     "F1 of each label over the grid: (n_labels, n_grid)."
-    return np.stack([f1_curve(proba[:, j], truth[:, j] > 0, GRID) for j in range(truth.shape[1])])
+    return np.stack([f1_curve(proba[:, j], truth[:, j], GRID) for j in range(truth.shape[1])])
+
+
+def drawn(proba: np.ndarray, truth: np.ndarray, prior_rows: float = 20) -> np.ndarray:
+    "Each label's best on its smoothed curve, averaged with the mean curve of all labels."
+    smooth, rows = gaussian_filter1d(curves(proba, truth), 5, axis=1, mode="nearest"), truth.sum(axis=0)[:, None]
+    return GRID[((rows * smooth + prior_rows * smooth.mean(axis=0)) / (rows + prior_rows)).argmax(axis=1)]
 
 
 THRESHOLDS: dict[str, Callable[..., np.ndarray]] = {
     "one half for all": lambda proba, truth: np.full(truth.shape[1], 0.5),
     "one for all, from dev": lambda proba, truth: np.full(truth.shape[1], GRID[curves(proba, truth).mean(0).argmax()]),
     "each label's best": lambda proba, truth: GRID[curves(proba, truth).argmax(axis=1)],
-    "smoothed": lambda proba, truth: thresholds(proba, truth, prior_rows=0.01),
-    "smoothed, drawn to the mean curve": thresholds,
+    "each label's best, smoothed": lambda proba, truth: thresholds(proba, truth, prior_rows=0),
+    "smoothed, drawn to all labels' best": drawn,
+    "smoothed, drawn to what the model expects": thresholds,
+    "what the model expects": lambda proba, truth: thresholds(proba, 0 * truth),
 }
