@@ -20,7 +20,7 @@ RUNS, RESULTS = ROOT / "runs" / "results", ROOT / "results"
 SEEDS = (42, 43, 44)
 KEPT = (
     *("command", "date", "seconds", "train_seconds", "memory_mb", "task", "corpus", "profile", "encoder", "method"),
-    *("split", "unit", "seed", "rows", "parameters", "calibration", "thresholds", "files", "versions", "hardware"),
+    *("split", "unit", "seed", "rows", "parameters", "calibration", "files", "versions", "hardware"),
 )
 
 
