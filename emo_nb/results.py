@@ -43,8 +43,8 @@ def with_interval(metrics: dict[str, Any], score: str = "macro_f1") -> str:
 
 
 def with_spread(seeds: dict[str, dict[str, float]], score: str = "macro_f1") -> str:
-    "The mean of a score over seeds and its standard deviation."
-    return f"{seeds['mean'][score]:.3f} ± {seeds['sd'][score]:.3f}"
+    "The mean of a score over seeds and its standard deviation, or the score of the only seed."
+    return f"{seeds['mean'][score]:.3f}" + (f" ± {seeds['sd'][score]:.3f}" if "sd" in seeds else " (one seed)")
 
 
 def origin(record: dict[str, Any]) -> pd.DataFrame:

@@ -179,7 +179,10 @@ def thin(tmp_path_factory):
 
 def test_a_label_that_dev_lacks_is_said_and_takes_a_threshold_from_the_others(thin):
     made, said = thin
-    assert "dev has no row labelled ambiguous: its threshold is the one that the model's own probabilities" in said
+    assert (
+        "dev has no row labelled ambiguous: its threshold is the one that the model's own probabilities "
+        "expect to be best" in said
+    )
     chosen = json.loads((made.folder / "model" / "config.json").read_text())["emo_nb_thresholds"]
     others = [p for label, p in chosen.items() if label != "ambiguous"]
     assert min(others) <= chosen["ambiguous"] <= max(others)

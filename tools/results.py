@@ -188,20 +188,21 @@ def the_errors() -> None:
             "rows": truth.sum(axis=0).tolist(),
             "missed_for": ((truth & ~said).T.astype(int) @ wrong.astype(int)).tolist(),
             "doubted": (truth[doubted] & (proba[doubted] < 0.02)).sum(axis=0).tolist(),
-            "surest": surest(table, (proba * wrong).max(axis=1), proba, labels),
+            "surest": surest(table, proba * wrong, labels),
         }
     write("errors", record, started)
 
 
-def surest(table: pd.DataFrame, sure: np.ndarray, proba: np.ndarray, labels: list[str], most: int = 60) -> list[Any]:
+def surest(table: pd.DataFrame, proba: np.ndarray, labels: list[str], most: int = 60) -> list[Any]:
     "The short test texts that a wrong label was given to most surely: ids and what was said, not the texts."
+    sure = proba.max(axis=1)  # of the labels wrongly given
     short = (table.text.str.len() <= 100).to_numpy() & (sure > 0)
     return [
         {
             "id": table.group[i],
             "label": table.label[i],
             "predicted": labels[proba[i].argmax()],
-            "probability": round(float(proba[i].max()), 3),
+            "probability": round(float(sure[i]), 3),
         }
         for i in np.argsort(-sure * short, kind="stable")[:most]
         if short[i]
