@@ -57,7 +57,7 @@ def test_a_page_run_again_shows_what_it_showed(page, monkeypatch):
 def test_a_number_in_the_prose_of_a_page_stands_in_a_file_that_it_reads(page):
     prose = "\n".join(source(cell) for cell in read_nb(page).cells if cell.cell_type == "markdown")
     prose = re.sub(r"\]\([^)]*\)|`[^`]*`", "", prose)  # addresses and code
-    assert not {number for number in re.findall(r"\d+\.\d+", prose)} - held(page)
+    assert not set(re.findall(r"\d+\.\d+", prose)) - held(page)
 
 
 @pytest.mark.parametrize("file", RESULTS, ids=lambda file: file.stem)

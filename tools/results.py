@@ -28,6 +28,7 @@ from emo_nb.sources import places
 from emo_nb.taxonomy import task_named
 
 ALL, FIRST = {"full": SEEDS, "lora": SEEDS}, {"full": SEEDS, "lora": SEEDS[:1]}
+SAME = ["corpus", "group", "role", "text"]  # what makes two rows of a test set the same
 TASKS = {"goemotions28": ALL, "empathetic32": ALL, "ekman7": FIRST, "sentiment4": FIRST}  # seeds of each method
 
 
@@ -85,7 +86,16 @@ def the_splits() -> None:
         how: made(f"shared10-both-{how}-42", "--method", "full", "--split", how, "--seed", "42")
         for how in ("group", "study")
     }
-    write("splits", {"runs": {how: kept(run) for how, run in runs.items()}}, started)
+    record = {"runs": {how: kept(run) for how, run in runs.items()}, "paired": {}}
+    tables = [run.predictions.drop_duplicates(SAME) for run in runs.values()]
+    common = tables[0][SAME].merge(tables[1][SAME])  # neither has trained on them; the second on their neighbours
+    first, second = (common.merge(table, on=SAME) for table in tables)
+    for corpus in ("goemotions", "empathetic"):
+        pair = [table[table.corpus == corpus].reset_index(drop=True) for table in (first, second)]
+        scores = {how: metrics(t, runs[how].config["labels"])[corpus]["macro_f1"] for how, t in zip(runs, pair, strict=True)}
+        gap = compare(*pair, runs["group"].config["labels"])
+        record["paired"][corpus] = {"rows": len(pair[0]), "scores": scores, **gap}
+    write("splits", record, started)
 
 
 def the_corpora() -> None:
