@@ -124,7 +124,14 @@ def ablations(runs: dict[str, Run]) -> dict[str, Any]:
     recipe = np.load(file_of("the recipe"))["dev"]
     recipe = probabilities(recipe / temperature(recipe, truth, True), True)
     ways = {name: across_folds(recipe, truth, way) for name, way in THRESHOLDS.items()}
-    return {"seed": SETTINGS.seed, "dev_rows": len(truth), "variants": rows, "thresholds": ways}
+    both_heads = {name: by_label(np.load(file_of(name))["dev"], truth, labels) for name in (*SEEDS, "two heads")}
+    return {
+        "seed": SETTINGS.seed,
+        "dev_rows": len(truth),
+        "variants": rows,
+        "thresholds": ways,
+        "label_precision": both_heads,
+    }
 
 
 def file_of(name: str) -> Path:
@@ -198,6 +205,12 @@ def scored(logits: np.ndarray, truth: np.ndarray) -> dict[str, float]:
         "average_precision": round(float(average_precision_score(truth, logits, average="macro")), 4),
         "log_loss": round(log_loss(logits, truth, True), 4),
     }
+
+
+def by_label(logits: np.ndarray, truth: np.ndarray, labels: list[str]) -> dict[str, float]:
+    "Average precision of each label on dev."
+    found = average_precision_score(truth, logits, average=None)
+    return {label: round(float(value), 4) for label, value in zip(labels, found, strict=True)}
 
 
 def across_folds(proba: np.ndarray, truth: np.ndarray, way: Callable[..., np.ndarray], folds: int = 5) -> float:

@@ -92,7 +92,9 @@ def the_splits() -> None:
     first, second = (common.merge(table, on=SAME) for table in tables)
     for corpus in ("goemotions", "empathetic"):
         pair = [table[table.corpus == corpus].reset_index(drop=True) for table in (first, second)]
-        scores = {how: metrics(t, runs[how].config["labels"])[corpus]["macro_f1"] for how, t in zip(runs, pair, strict=True)}
+        scores = {
+            how: metrics(t, runs[how].config["labels"])[corpus]["macro_f1"] for how, t in zip(runs, pair, strict=True)
+        }
         gap = compare(*pair, runs["group"].config["labels"])
         record["paired"][corpus] = {"rows": len(pair[0]), "scores": scores, **gap}
     write("splits", record, started)
