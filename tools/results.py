@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from ablations import SEEDS as NAMES
 from ablations import ablations
-from experiments import RUNS, SEEDS, kept, made, of_task, parts_of, spread, write
+from experiments import ROOT, RUNS, SEEDS, kept, made, of_task, parts_of, spread, write
 
 from emo_nb.baselines import BASELINES, baseline, mean_states
 from emo_nb.compare import by_part, compare, corpus_probe, leaks
@@ -225,7 +225,8 @@ def surest(table: pd.DataFrame, proba: np.ndarray, labels: list[str], most: int 
 def the_picture() -> None:
     "The bars of the landing page."
     figure = plot_scores(beside_published("goemotions28"), "GoEmotions, 28 labels: macro-F1, official test set", OURS)
-    figure.savefig("nbs/images/goemotions28.png", dpi=160, bbox_inches="tight")
+    (ROOT / "nbs/images").mkdir(exist_ok=True)
+    figure.savefig(ROOT / "nbs/images/goemotions28.png", dpi=150)
 
 
 PARTS = {name: lambda name=name: a_task(name) for name in TASKS}
