@@ -5,6 +5,7 @@ import os
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from execnb.nbio import read_nb
 from execnb.shell import CaptureShell
@@ -12,7 +13,7 @@ from execnb.shell import CaptureShell
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "nbs/index.ipynb", *sorted((ROOT / "nbs/results").glob("2[1-9]_*.ipynb"))]
 RESULTS = sorted(path for path in (ROOT / "results").glob("*.json") if path.stem != "published")
-WORDS = ("text/plain", "text/html", "text/markdown")
+WORDS = ("text/html", "text/markdown", "text/plain")
 
 
 def source(cell) -> str:
@@ -20,9 +21,11 @@ def source(cell) -> str:
 
 
 def said(outputs) -> list[str]:
-    "The texts among a cell's outputs; pictures are drawn from the same numbers."
-    shown = [output.get("data", {}).get(kind, "") for output in outputs for kind in WORDS]
-    return ["".join(words) for words in shown if words and "<Figure" not in "".join(words)]
+    "What a cell's outputs say, as a browser shows it; pictures are drawn from the same numbers."
+    shown = [
+        next((data[kind] for kind in WORDS if kind in data), "") for data in (one.get("data", {}) for one in outputs)
+    ]
+    return ["".join(words) for words in shown if "<Figure" not in "".join(words)]
 
 
 def numbers(value) -> list[float]:
@@ -45,6 +48,7 @@ def held(page) -> set[str]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_a_page_run_again_shows_what_it_showed(page, monkeypatch):
     monkeypatch.chdir(page.parent)
+    pd.set_option("display.max_columns", 20)  # as in a notebook, whatever the terminal
     cells = [cell for cell in read_nb(page).cells if cell.cell_type == "code" and "#| eval: false" not in source(cell)]
     shell = CaptureShell(page.parent)
     for cell in cells:
