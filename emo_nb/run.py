@@ -100,7 +100,7 @@ def choose_rows(rows: pd.DataFrame, task: Task, config: Config) -> dict[str, pd.
         rows = balance(rows, labels=task.capped, seed=config.seed)
     parted = split(rows, how, config.seed)
     parts = {name: parted[parted.part == name] for name in PARTS}
-    if "prompt" in set(rows.role):  # first turns stand beside them, to learn from
+    if "prompt" in set(rows.role):  # first turns stand beside the prompts, to learn from
         parts |= {name: parts[name][parts[name].role == "prompt"] for name in ("dev", "test")}
     if how != "study":
         parts["train"] = deduplicate(balance(parts["train"], labels=task.capped, seed=config.seed))
