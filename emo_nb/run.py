@@ -18,7 +18,7 @@ import pandas as pd
 
 from .core import DataError, refuse_existing, whole_dir
 from .calibrate import calibrate, calibration_error, plot_reliability, probabilities, reliability
-from .config import CORPORA, METHODS, PROFILES, Config
+from .config import CORPORA, METHODS, PROFILES, Config, run_folder
 from .corpora import Reading, load
 from .encode import TextDataset, encode_labels, encode_targets, label_encoder
 from .evaluate import indicators, predictions
@@ -134,7 +134,7 @@ def run(config: Config, say: Callable[[str], None] = print) -> Run:
 
     Raises an `EmoNbError` for settings or data that cannot be used, before any training.
     """
-    refuse_existing(config.folder, "metrics.json", config.force)
+    refuse_existing(run_folder(config), "metrics.json", config.force)
     started, name = utc_now(), config.encoder or PROFILES[config.profile].encoder
     encoder = find_encoder(name)
     tokenizer = tokenizer_of(encoder, max_length=256)
@@ -150,7 +150,7 @@ def run(config: Config, say: Callable[[str], None] = print) -> Run:
     record = {**asdict(config), "task": config.task_name, "encoder": name, "labels": labels, "multi_label": several}
     record |= {"rows": sizes, "parameters": parameters(model), "files": material.files, "origins": material.origins}
     say("{}, encoder {}: {all:,} parameters, {trained:,} trained".format(config.method, name, **record["parameters"]))
-    with whole_dir(config.folder, "metrics.json", config.force) as folder:
+    with whole_dir(run_folder(config), "metrics.json", config.force) as folder:
         classifier, history = train(model, tokenizer, parts, labels, config, folder, say)
         record["train_seconds"] = round((utc_now() - started).total_seconds(), 1)
         say(f"testing on {sizes['test']:,} rows")
@@ -160,7 +160,7 @@ def run(config: Config, say: Callable[[str], None] = print) -> Run:
         record["calibration"], figures["calibration"] = calibration(logits, table, classifier)
         write_results(folder, {**record, **provenance(started)}, table, history, classifier.thresholds)
         save_figures(folder / "figures", figures)
-    return open_run(config.folder)
+    return open_run(run_folder(config))
 
 # %% ../nbs/prototype/11_run.ipynb #f59b1816
 def train(
