@@ -14,7 +14,8 @@ import pandas as pd
 from .calibrate import probabilities, temperature, thresholds
 from .core import ConfigError
 from .evaluate import indicators, predictions
-from .model import mixed_precision, quiet
+from .machine import cpu_dtype
+from .model import quiet
 
 # %% ../nbs/prototype/10c_baselines.ipynb #db7ceeeb
 def word_features(train: pd.Series, *others: pd.Series) -> list[Any]:
@@ -35,7 +36,7 @@ def mean_states(texts: pd.Series, encoder: Any, tokenizer: Any, batch_size: int 
     ids = tokenizer(list(texts), truncation=True, return_token_type_ids=False)["input_ids"]
     order = np.argsort([len(i) for i in ids], kind="stable")
     states = np.empty((len(ids), model.config.hidden_size), dtype=np.float32)
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=mixed_precision()):
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=cpu_dtype()[0] == "bfloat16"):
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             batch = tokenizer.pad({"input_ids": [ids[i] for i in rows]}, return_tensors="pt")

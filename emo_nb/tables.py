@@ -74,10 +74,10 @@ def plain_rows(text: str, separator: str) -> Iterator[Row]:
             yield number, line.rstrip("\r").split(separator)
 
 
-def quoted_rows(text: str, separator: str) -> Iterator[Row]:
+def quoted_rows(lines: Iterable[str], separator: str) -> Iterator[Row]:
     "Rows of a quoted CSV file; the line number is the one on which the row begins."
     csv.field_size_limit(2**31 - 1)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    reader = csv.reader(lines, delimiter=separator, strict=True)
     while True:
         number = reader.line_num + 1
         try:
@@ -117,7 +117,7 @@ def table_of(name: str, data: bytes) -> tuple[pd.DataFrame, pd.DataFrame]:
     elif first.startswith("conv_id,"):
         header, rows = first.strip().split(","), islice(plain_rows(text, ","), 1, None)
     else:
-        rows = quoted_rows(text, max(",;\t", key=first.count))
+        rows = quoted_rows(io.StringIO(text, newline=""), max(",;\t", key=first.count))
         header = next((list(fields) for _, fields in rows if isinstance(fields, list)), [])
     header = [column.encode(errors="replace").decode() for column in header]  # it may stand in a message
     kept, refused = [], []

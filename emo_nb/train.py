@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DEV_SCORES', 'TrainSettings', 'rates', 'optimizer', 'epoch_line', 'progress_callback', 'averaging_callback',
-           'keep_memory', 'dev_scores', 'fit', 'arguments']
+           'keep_memory', 'dev_scores', 'short_text_trainer', 'fit', 'arguments']
 
 # %% ../nbs/prototype/08_train.ipynb #60aac58f
 import re
@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from .batches import TokenBatches
 from .encode import TextDataset
-from .model import last_layer, mixed_precision, quiet
+from .machine import FastPath, fast_path, for_training
+from .model import last_layer, quiet
 
 # %% ../nbs/prototype/08_train.ipynb #d2ca0be9
 @dataclass(frozen=True)
@@ -23,8 +26,8 @@ class TrainSettings:
     "How to train. Rates are those at the peak, after the warm-up, and stay there."
 
     epochs: float = 2
-    batch_size: int = 32  # texts
-    learning_rate: float = 2e-4  # of the encoder's last layer; 1e-3 suits LoRA
+    batch_size: int = 64  # texts in the mean; a batch holds as many tokens as so many texts have
+    learning_rate: float = 2.8e-4  # of the encoder's last layer; 1e-3 suits LoRA
     head_rate: float = 3e-2  # of the classifier's last layer
     layer_decay: float = 0.8  # each layer's rate as a share of the rate of the one above it
     warmup: float = 0.1  # share of all steps
@@ -139,7 +142,28 @@ def dev_scores(prediction: Any) -> dict[str, float]:
     precision = average_precision_score(truth[:, known], logits[:, known], average="macro")
     return {"average_precision": precision, "choice": precision}
 
-# %% ../nbs/prototype/08_train.ipynb #4521e8f0
+# %% ../nbs/prototype/08_train.ipynb #79540154
+def short_text_trainer(**options: Any) -> Any:
+    "A Trainer whose training batches hold as many tokens each; every row counts alike."
+    from torch.utils.data import DataLoader
+    from transformers import Trainer
+
+    class ShortTextTrainer(Trainer):
+        def get_train_dataloader(self) -> Any:
+            rows, args = self.train_dataset, self.args
+            batches = TokenBatches(rows.lengths, args.train_batch_size, args.seed, args.world_size, args.process_index)
+            loader = DataLoader(rows, batch_sampler=batches, collate_fn=self.data_collator)
+            loader.set_epoch = batches.set_epoch
+            self.mean_rows = len(rows) / batches.count
+            return loader
+
+        def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **others: Any) -> Any:
+            found = super().compute_loss(model, inputs, return_outputs, **others)
+            return found if return_outputs else found * (len(inputs["input_ids"]) / self.mean_rows)
+
+    return ShortTextTrainer(**options)
+
+# %% ../nbs/prototype/08_train.ipynb #d3123414
 def fit(
     model: Any,  # a transformers classifier, with or without LoRA; it is trained in place
     tokenizer: Any,
@@ -149,17 +173,25 @@ def fit(
     settings: TrainSettings | None = None,
     loss: Any = None,  # f(outputs, labels, num_items_in_batch) -> scalar; the model's own where none is given
 ) -> pd.DataFrame:
-    "Train the model, keep the epoch that does best on dev, and return the history: one row an epoch."
-    from transformers import DataCollatorWithPadding, Trainer
+    """Train the model, keep the epoch that does best on dev, and return the history: one row an epoch.
+
+    Where `accelerate launch` started several processes, they train one model together, and each ends up with it.
+    """
+    from accelerate.utils import broadcast_object_list
+    from torch.utils.data import Subset
+    from transformers import DataCollatorWithPadding
     from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
     keep_memory()
     settings = settings or TrainSettings()
-    trainer = Trainer(
+    path = fast_path()
+    args = arguments(settings, folder, path)
+    (args.output_dir,) = broadcast_object_list([args.output_dir])  # processes share the first one's folder
+    trainer = short_text_trainer(
         model=model,
-        args=arguments(settings, folder),
+        args=args,
         train_dataset=train,
-        eval_dataset=dev,
+        eval_dataset=Subset(dev, np.argsort(dev.lengths)[::-1].tolist()),  # type: ignore[arg-type]
         data_collator=DataCollatorWithPadding(tokenizer),
         compute_metrics=dev_scores,
         compute_loss_func=loss,
@@ -171,16 +203,21 @@ def fit(
         trainer.add_callback(progress_callback())
     if settings.averaging is not None:
         trainer.add_callback(averaging_callback(settings.averaging))
-    with quiet():  # peft looks up the base model of each checkpoint on the hub, in vain and aloud
+    with (
+        quiet(),
+        for_training(model, path),
+    ):  # peft looks up the base model of each checkpoint on the hub, in vain and aloud
         trainer.train()
+        trainer.accelerator.wait_for_everyone()
+    for name in ("forward", "_original_forward", "_is_accelerate_prepared"):  # its wrapper would go on rounding
+        model.__dict__.pop(name, None)
     history = pd.DataFrame([logs for logs in trainer.state.log_history if "eval_loss" in logs])
     columns = {f"eval_{name}": f"dev_{name}" for name in DEV_SCORES if f"eval_{name}" in history}
     return history[["epoch", *columns]].rename(columns=columns).round(4)
 
-# %% ../nbs/prototype/08_train.ipynb #60727ec9
-def arguments(settings: TrainSettings, folder: Path) -> Any:
+# %% ../nbs/prototype/08_train.ipynb #f7efc013
+def arguments(settings: TrainSettings, folder: Path, path: FastPath) -> Any:
     "The settings in the Trainer's words."
-    import torch
     from transformers import TrainingArguments
 
     return TrainingArguments(
@@ -190,9 +227,9 @@ def arguments(settings: TrainSettings, folder: Path) -> Any:
         per_device_eval_batch_size=4 * settings.batch_size,
         lr_scheduler_type="constant_with_warmup",
         warmup_steps=settings.warmup,
-        train_sampling_strategy="group_by_length",
-        bf16=mixed_precision(),
-        use_cpu=mixed_precision() and not torch.cuda.is_available(),
+        bf16=path.dtype == "bfloat16",
+        fp16=path.dtype == "float16",
+        use_cpu=path.device == "cpu",
         eval_strategy="epoch",
         save_strategy="epoch",
         save_total_limit=2,
@@ -200,6 +237,8 @@ def arguments(settings: TrainSettings, folder: Path) -> Any:
         metric_for_best_model="choice",
         logging_strategy="epoch",
         report_to="none",
+        average_tokens_across_devices=False,  # the loss is a mean over rows
+        ddp_find_unused_parameters=False,
         seed=settings.seed,
         disable_tqdm=not settings.progress,
         dataloader_pin_memory=False,

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import official_rows, tiny_run, write_official
+from helpers import official_rows, settle, tiny_run, write_official
 
 DATA = os.environ.get("EMO_NB_DATA")
 
@@ -20,6 +20,14 @@ def alone(monkeypatch, tmp_path) -> Path:
     monkeypatch.setenv("EMO_NB_CACHE", str(cache))
     monkeypatch.setenv("EMO_NB_OFFLINE", "1")
     return cache
+
+
+@pytest.fixture
+def here(monkeypatch, tmp_path, tmp_path_factory):
+    "An empty working directory, and no corpus but the sample."
+    settle(monkeypatch, tmp_path_factory.mktemp("no-cache"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 @pytest.fixture(scope="session")

@@ -191,7 +191,7 @@ def made(request, basetemp):
 
 def test_a_checkpoint_says_the_same_in_plain_transformers(made):
     folder = made.folder / "model"
-    ours = EmotionClassifier.load(made.folder, mixed=False)
+    ours = EmotionClassifier.load(made.folder, dtype="float32")
     model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     with torch.no_grad():

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from helpers import COMMAND, check_mistake, plain, settle, write_own
+from helpers import COMMAND, check_mistake, plain, write_own
 
 import emo_nb
 from emo_nb.rundir import open_run
@@ -20,12 +20,7 @@ OWN = ("--text-col", "text", "--label-col", "label")
 EMPATHETIC_HEADER = "conv_id,utterance_idx,context,prompt,speaker_idx,utterance,selfeval,tags"
 
 
-@pytest.fixture(autouse=True)
-def here(monkeypatch, tmp_path, tmp_path_factory):
-    "An empty working directory, and no corpus but the sample."
-    settle(monkeypatch, tmp_path_factory.mktemp("no-cache"))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("here")
 
 
 def command(*args, **options):

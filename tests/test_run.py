@@ -173,7 +173,7 @@ def test_predict_takes_any_row_of_texts_and_keeps_its_order(classifier, kind):
 def test_the_size_of_the_batches_changes_nothing(tiny, classifier):
     texts = tiny.predictions.text[:40]
     np.testing.assert_allclose(
-        classifier.predict_proba(texts, batch_size=1), classifier.predict_proba(texts, batch_size=7), atol=1e-5
+        classifier.predict_proba(texts, tokens=300), classifier.predict_proba(texts, tokens=1000), atol=1e-5
     )
 
 

@@ -21,7 +21,7 @@ from emo_nb.calibrate import f1_curve, log_loss, probabilities, temperature, thr
 from emo_nb.config import METHODS, Config
 from emo_nb.corpora import load
 from emo_nb.encode import TextDataset, encode_targets
-from emo_nb.model import find_encoder, mixed_precision, new_classifier, tokenizer_of
+from emo_nb.model import find_encoder, new_classifier, tokenizer_of, with_layers
 from emo_nb.predict import EmotionClassifier
 from emo_nb.run import choose_rows, gather
 from emo_nb.rundir import Run
@@ -87,7 +87,7 @@ VARIANTS = {
     "a third seed": Variant("the recipe again, other rows first"),
     "one epoch": Variant("1 epoch for 2", replace(SETTINGS, epochs=1)),
     "three epochs": Variant("3 epochs for 2", replace(SETTINGS, epochs=3)),
-    "slow head": Variant("the classifier learns at the encoder's rate", replace(SETTINGS, head_rate=2e-4)),
+    "slow head": Variant("the classifier learns at the encoder's rate", replace(SETTINGS, head_rate=METHODS["full"])),
     "no averaging": Variant("the last step's weights", replace(SETTINGS, averaging=None)),
     "longer averaging": Variant("every step weighs the same in the average", replace(SETTINGS, averaging=0)),
     "no layer decay": Variant("every layer learns at the last one's rate", replace(SETTINGS, layer_decay=1)),
@@ -146,7 +146,7 @@ def mean_probabilities(names: tuple[str, ...], part: str) -> np.ndarray:
 
 def of_run(run: Run, parts: dict[str, Any]) -> dict[str, np.ndarray]:
     "The logits of a run, before its temperature."
-    classifier = EmotionClassifier.load(run.folder, mixed=mixed_precision())
+    classifier = EmotionClassifier.load(run.folder)
     warmth = classifier.model.config.emo_nb_temperature
     return {part: classifier.logits(parts[part].text) * warmth for part in ("dev", "train")}
 
@@ -165,13 +165,13 @@ def trained(variant: Variant, parts: dict[str, Any], labels: list[str]) -> dict[
     model = new_classifier(minilm, heads, "minilm", variant.settings.seed, multi_label=True)
     if variant.encoder_says == "first":
         model = plain(minilm, heads, variant.settings.seed)
-    model = variant.change(model)
+    model = with_layers(variant.change(model))
     dev_targets = np.pad(truth["dev"], ((0, 0), (0, len(heads) - len(labels))))
     dev = TextDataset(list(parts["dev"].text), tokenizer, dev_targets)
     with TemporaryDirectory() as folder:
         ours = (lambda outputs, wanted, num_items_in_batch=None: loss(outputs.logits, wanted)) if loss else None
         fit(model, tokenizer, TextDataset(texts, tokenizer, targets), dev, Path(folder), variant.settings, ours)
-    classifier = EmotionClassifier(model, tokenizer, mixed=mixed_precision())
+    classifier = EmotionClassifier(model, tokenizer)
     return {part: classifier.logits(parts[part].text)[:, : len(labels)].astype(np.float32) for part in ("dev", "train")}
 
 

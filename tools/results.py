@@ -115,7 +115,7 @@ def the_corpora() -> None:
     shared = sorted(set.intersection(*(set(rows.label) for _, rows in test.groupby("corpus", observed=True))))
     matrix, tables = {}, {}
     for name, run in runs.items():
-        classifier = EmotionClassifier.load(run.folder, mixed=True)
+        classifier = EmotionClassifier.load(run.folder)
         proba = pd.DataFrame(0.0, index=test.index, columns=labels)
         proba[classifier.labels] = classifier.predict_proba(test.text, progress=True)
         tables[name] = table = predictions(test, proba.to_numpy(), labels)
@@ -152,7 +152,7 @@ def prompts(run: Run, tested: pd.DataFrame, labels: list[str]) -> dict[str, Any]
     "The same model on the prompts of the conversations that it was tested on."
     frame = load("empathetic", unit="prompt").frame
     rows = label_for(frame[frame.group.isin(tested.group)], task_named("shared10"))
-    proba = EmotionClassifier.load(run.folder, mixed=True).predict_proba(rows.text)
+    proba = EmotionClassifier.load(run.folder).predict_proba(rows.text)
     table = predictions(rows, proba, labels)
     return by_part(table, labels, table.role).to_dict("index")
 

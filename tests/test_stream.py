@@ -1,0 +1,109 @@
+"""A file of any size through `emo-nb predict`: what an interruption leaves, what memory it takes, what it refuses."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from emo_nb.predict import BULK, EmotionClassifier
+
+PARTS_OF_40 = "import emo_nb.stream as s; s.CHUNK = 40; from emo_nb.cli import main; main()"
+
+
+def command(model, *args):
+    "The command line in a process of its own, in parts of forty texts."
+    return [sys.executable, "-c", PARTS_OF_40, "predict", "--model", str(model), *map(str, args)]
+
+
+@pytest.fixture
+def table(here):
+    "A CSV file of 200 texts, some over several lines, some with quotes."
+    texts = [f'row {i}\nsays "{"hooray" if i % 3 else "oh no"}",\tand that was {i % 7}' for i in range(200)]
+    pd.DataFrame({"n": range(200), "text": texts}).to_csv(here / "in.csv", index=False)
+    return here / "in.csv"
+
+
+def killed_after(parts, args, folder):
+    "Start a command, kill it once so many parts are there, and say which they are."
+    with subprocess.Popen(args, stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None and len(list(folder.glob("[0-9]*"))) < parts:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+    return {file.name: file.stat().st_mtime_ns for file in folder.glob("[0-9]*")}
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
+def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(tiny, here, table, form):
+    whole, broken = here / f"whole.{form}", here / f"broken.{form}"
+    subprocess.run(command(tiny.folder, "--file", table, "--out", whole), check=True, capture_output=True)
+    args = command(tiny.folder, "--file", table, "--out", broken)
+    folder = here / f"broken.{form}.part"
+    before = killed_after(2, args, folder)
+    assert 2 <= len(before) < 5
+    assert not broken.exists()
+    os.link(folder / min(before), here / "kept")  # the same file under another name
+    done = subprocess.run(args, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "200 rows written" in done.stderr
+    assert broken.read_bytes() == whole.read_bytes()
+    assert (here / "kept").stat().st_mtime_ns == min(before.items())[1], "what was done was done again"
+    assert not folder.exists()
+    read = {"csv": pd.read_csv, "parquet": pd.read_parquet, "jsonl": lambda file: pd.read_json(file, lines=True)}[form]
+    assert read(broken).text.tolist() == pd.read_csv(table).text.tolist()
+
+
+def test_going_on_with_other_settings_is_refused_and_names_them(emo, tiny, here, table, monkeypatch):
+    killed_after(2, command(tiny.folder, "--file", table, "--out", "out.csv"), here / "out.csv.part")
+    monkeypatch.setattr("emo_nb.stream.CHUNK", 40)
+    there = sorted((here / "out.csv.part").iterdir())
+    args = ("predict", "--model", tiny.folder, "--file", table, "--out", "out.csv")
+    code, _, err = emo(*args, "--format", "jsonl")
+    assert code == 2
+    assert "another format" in err
+    table.write_text(table.read_text().replace("hooray", "hurrah"))
+    code, _, err = emo(*args)
+    assert code == 2
+    assert "another file;" in err
+    assert sorted((here / "out.csv.part").iterdir()) == there
+    code, _, err = emo(*args, "--force")
+    assert code == 0, err
+    assert "hurrah" in pd.read_csv("out.csv").text[1]
+
+
+def test_a_folder_that_is_no_interrupted_run_is_left_alone(emo, tiny, here, table):
+    (here / "out.csv.part").mkdir()
+    (here / "out.csv.part" / "letter.txt").write_text("mine")
+    code, _, err = emo("predict", "--model", tiny.folder, "--file", table, "--out", "out.csv")
+    assert code == 2
+    assert "none of emo_nb's" in err
+    assert (here / "out.csv.part" / "letter.txt").read_text() == "mine"
+
+
+def test_memory_does_not_grow_with_the_file(tiny, here):
+    peaks = []
+    for rows in (40, 1200):
+        pd.DataFrame({"text": ["so it goes " * 4000] * rows}).to_csv("in.csv", index=False)
+        with subprocess.Popen(command(tiny.folder, "--file", "in.csv", "--out", "out.csv")) as process:
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = status
+        assert status == 0
+        peaks.append(usage.ru_maxrss / 1024)
+    assert (here / "in.csv").stat().st_size > 50e6
+    assert peaks[1] < peaks[0] + 25, f"peaks in MB: {peaks}"
+
+
+@pytest.mark.corpora
+def test_bulk_work_says_the_same_as_one_text_at_a_time_within_rounding(tiny, corpora_dir):
+    from emo_nb.corpora import load
+
+    texts = load("goemotions", corpora_dir / "goemotions").frame.text.head(BULK + 200).tolist()
+    classifier = EmotionClassifier.load(tiny.folder)
+    bulk, few = classifier.predict_proba(texts), classifier.predict_proba(texts[:200])
+    assert np.abs(bulk[:200] - few).max() < 0.02
+    exact = EmotionClassifier.load(tiny.folder, dtype="float32").predict_proba(texts)
+    assert np.abs(exact[:200] - few).max() < 1e-5
