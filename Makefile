@@ -22,8 +22,8 @@ $(VENV)/run.ok: settings.ini setup.py constraints.txt
 	@touch $@
 
 $(VENV)/dev.ok: $(VENV)/run.ok
-	@echo "Installing what tests and the site need ..."
-	$(PIP) -e '.[offline,dev,docs]'
+	@echo "Installing what tests, benchmarks and the site need ..."
+	$(PIP) -e '.[offline,dev,bench,docs]'
 	@touch $@
 
 run: $(VENV)/run.ok ## the main job: both corpora -> a small trained model, a table, three predictions
@@ -60,8 +60,8 @@ pytest: $(VENV)/dev.ok
 docs: $(VENV)/dev.ok ## render the site into _docs (Quarto where installed, smalldocs elsewhere) and check its links
 	$(BIN)/python tools/site.py
 
-bench: $(VENV)/dev.ok ## time training and prediction, as ratios from one run
-	$(BIN)/python bench/speed.py
+bench: $(VENV)/dev.ok ## time training and prediction beside what else there is (half an hour; PART=latency for one part)
+	$(BIN)/python bench/bench.py $(PART)
 
 clean: ## remove the environment, the site and caches (runs/ stays)
 	rm -rf $(VENV) _docs _proc build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

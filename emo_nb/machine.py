@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FastPath', 'fast_path', 'cpu_dtype', 'gpu_dtype', 'processes', 'forwards', 'first_token_only', 'for_prediction',
-           'pack', 'for_training', 'merged_lora']
+           'for_training', 'merged_lora']
 
 # %% ../nbs/prototype/07a_machine.ipynb #365e1467
 import os
@@ -100,40 +100,20 @@ def first_token_only(model: Any) -> dict[Any, Any]:
 
 # %% ../nbs/prototype/07a_machine.ipynb #6a142b1e
 def for_prediction(model: Any, path: FastPath) -> Any:
-    "A copy of a transformers model that only predicts: on the path's device, in its number format, its weights packed."
+    "A copy of a transformers classifier that only predicts: on the path's device, in its number format."
     from copy import deepcopy
 
     import torch
 
-    dtype = getattr(torch, path.dtype)
-    made = deepcopy(model).to(path.device, dtype).eval()
+    from emo_nb.lean import LeanBert, can_be_lean
+
+    made = deepcopy(model).to(path.device, getattr(torch, path.dtype)).eval()
+    if path.device == "cpu" and path.dtype in ("float32", cpu_dtype()[0]) and can_be_lean(made):
+        return LeanBert(made)
     made.set_attn_implementation(path.attention)
-    packs = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
-    if path.device == "cpu" and packs and path.dtype in ("float32", cpu_dtype()[0]):
-        pack(made)
     for module, forward in first_token_only(made).items():
         module.forward = forward
     return made
-
-
-def pack(model: Any) -> None:
-    "Put a packed layer in the place of every linear one."
-    import torch
-    from torch import nn
-
-    class PackedLinear(nn.Module):
-        def __init__(self, linear: nn.Linear):
-            super().__init__()
-            self.weight = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), None)
-            self.bias = None if linear.bias is None else linear.bias.detach()
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
-
-    for parent in list(model.modules()):
-        for name, child in list(parent.named_children()):
-            if type(child) is nn.Linear:
-                setattr(parent, name, PackedLinear(child))
 
 # %% ../nbs/prototype/07a_machine.ipynb #947056e2
 @contextmanager

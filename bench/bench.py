@@ -1,0 +1,130 @@
+"""How fast emo_nb is beside what else its users could pick, as ratios from one run on one machine.
+
+`python bench/bench.py [PART ...]` with the parts train, predict, latency, start, rows, length and threads. Every
+measurement is a process of its own; the ways take turns, several rounds; medians are compared. Each part prints a
+table and writes results/bench_PART.json.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pandas as pd
+from ways import COMMAND, MODEL, PARTS
+
+from emo_nb.console import show
+from emo_nb.core import whole_file
+from emo_nb.rundir import provenance, utc_now
+
+ROOT = Path(__file__).resolve().parent.parent
+SIZES: dict[str, list[int]] = {  # rows, but tokens for length, and a count for threads
+    "train": [6000],
+    "predict": [2000],
+    "latency": [300],
+    "start": [1],
+    "rows": [1_000, 10_000, 100_000, 1_000_000],
+    "length": [8, 16, 32, 64, 128, 256],
+    "threads": [1, 2],
+}
+ROUNDS = {"train": 3, "predict": 3, "latency": 3, "start": 5, "rows": 1, "length": 3, "threads": 3}
+SLOW = {"the study's recipe": 15}  # measured on so many times fewer rows
+MAIN = {"latency": "p50", "start": "seconds", "rows": "seconds"}  # what is compared; texts a second elsewhere
+PEERS = ("onnxruntime", "onnx", "openvino")
+
+
+def checkpoint(smallest: bool) -> None:
+    "The model that all ways predict with: GoEmotions' 28 labels, every layer trained. Made once."
+    if MODEL.is_dir():
+        return
+    what = "--profile tiny" if smallest else "--profile full --encoder minilm --method full"
+    run = f"run --task goemotions28 {what} --force --out {MODEL.parent}"
+    subprocess.run([sys.executable, *COMMAND, *run.split()], check=True)
+
+
+def measured(part: str, way: str, size: int) -> dict[str, float]:
+    "One measurement, in a process of its own."
+    command = [sys.executable, str(Path(__file__).with_name("ways.py")), part, way, str(size)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{part}, {way}, {size} failed:\n{done.stderr[-3000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def a_part(part: str, sizes: list[int], rounds: int) -> dict[str, Any]:
+    "All ways of a part in turn, so many rounds: for each size and way, what each round measured."
+    found: dict[str, dict[str, dict[str, list[float]]]] = {str(size): {} for size in sizes}
+    for turn in range(rounds):
+        for size in sizes:
+            for way in PARTS[part]:
+                said = measured(part, way, max(size // SLOW.get(way, 1), 32))
+                for name, value in said.items():
+                    found[str(size)].setdefault(way, {}).setdefault(name, []).append(value)
+                print(f"round {turn + 1} of {rounds}, {part} {size:,}, {way}: {shown(said)}", flush=True)
+    return found
+
+
+def shown(said: dict[str, float]) -> str:
+    "One measurement in a line."
+    return ", ".join(f"{name} {value:,.4g}" for name, value in said.items())
+
+
+NAMES = {
+    "per_second": "a second",
+    "p50": "p50 ms",
+    "p95": "p95 ms",
+    "gflops": "GFLOP/s",
+    "largest_change": "change",
+    "same_first_label": "same label",
+    "dev_average_precision": "dev AP",
+    "memory_mb": "MB",
+}
+
+
+def table_of(part: str, found: dict[str, Any]) -> pd.DataFrame:
+    "Medians, the spread of what is compared, and how many times as good as the first peer each way is."
+    measure, rows = MAIN.get(part, "per_second"), []
+    for size, ways in found.items():
+        compared = {way: median(values[measure]) for way, values in ways.items() if measure in values}
+        for way, middle in compared.items():
+            first = next(iter(compared.values()))
+            values = ways[way]
+            others = {NAMES.get(name, name): f"{median(each):,.3g}" for name, each in values.items() if name != measure}
+            rows.append(
+                {
+                    part: f"{way}, {int(size):,}" if len(found) > 1 else way,
+                    NAMES.get(measure, measure): f"{middle:,.4g}",
+                    "spread": f"{min(values[measure]):,.4g}–{max(values[measure]):,.4g}",
+                    "times": f"{middle / first if measure == 'per_second' else first / middle:.2f}",
+                    **others,
+                }
+            )
+    return pd.DataFrame(rows).fillna("").set_index(part)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
+    parser.add_argument("--smallest", action="store_true", help="to see that it runs; its figures mean nothing")
+    parser.add_argument("--out", type=Path, default=ROOT / "results", help="folder for the JSON files")
+    given = parser.parse_args()
+    if wrong := sorted(set(given.parts) - set(PARTS)):
+        parser.error(f"there is no part {', '.join(wrong)}; there is: {', '.join(PARTS)}")
+    checkpoint(given.smallest)
+    for part in given.parts or PARTS:
+        started = utc_now()
+        sizes, rounds = (SIZES[part][:1], 1) if given.smallest else (SIZES[part], ROUNDS[part])
+        found = a_part(part, [64 if given.smallest else size for size in sizes], rounds)
+        record = {**provenance(started), "command": f"make bench PART={part}", "rounds": rounds, "found": found}
+        record["versions"] |= {name: version(name) for name in PEERS}
+        with whole_file(given.out / f"bench_{part}.json") as beside:
+            beside.write_text(json.dumps(record, indent=1) + "\n")
+        show(table_of(part, found), f"\n{part}: medians of {rounds}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,446 @@
+"""What is timed: one way in one process. `python bench/ways.py PART WAY` prints a JSON object as its last line.
+
+Preparation (imports, loading, a first small batch) is not counted, except where the start itself is what is timed.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+MODEL = Path("runs/bench/model")  # of a run that `bench.py` makes
+ONNX = Path("runs/bench/onnx")
+
+
+def texts_and_targets(part: str, rows: int | None = None) -> tuple[list[str], np.ndarray, list[str]]:
+    "Texts of GoEmotions' official split, their 28 labels as ones and zeros, and the labels."
+    from emo_nb.corpora import load
+    from emo_nb.encode import encode_targets
+    from emo_nb.taxonomy import task_named
+
+    task = task_named("goemotions28")
+    frame = load("goemotions").frame
+    frame = frame[frame.split == part]
+    if rows:
+        frame = frame.sample(min(rows, len(frame)), random_state=0)
+    labels = sorted(task.labels)
+    return list(frame.text), encode_targets(labels, list(frame.labels)), labels
+
+
+def texts_to_predict(rows: int) -> list[str]:
+    "Texts of the test split, repeated where they are too few."
+    texts, _, _ = texts_and_targets("test")
+    return (texts * (rows // len(texts) + 1))[:rows]
+
+
+# ---- training
+
+
+def with_trainer(kind: str) -> Callable[[int], dict[str, Any]]:
+    "transformers' Trainer with LoRA: as the study did it, or tuned as its documentation advises."
+
+    def measure(rows: int) -> dict[str, Any]:
+        from peft import LoraConfig, get_peft_model
+        from transformers import AutoModelForSequenceClassification, DataCollatorWithPadding, Trainer, TrainingArguments
+
+        from emo_nb.encode import TextDataset
+        from emo_nb.model import find_encoder, tokenizer_of
+
+        study = kind == "study"
+        texts, targets, labels = texts_and_targets("train", rows)
+        folder = find_encoder("minilm")
+        tokenizer = tokenizer_of(folder, max_length=128)
+        model = AutoModelForSequenceClassification.from_pretrained(
+            folder, num_labels=len(labels), problem_type="multi_label_classification"
+        )
+        modules = ["query", "value"] if study else "all-linear"
+        model = get_peft_model(model, LoraConfig(task_type="SEQ_CLS", r=16, lora_alpha=32, target_modules=modules))
+        padding: dict[str, Any] = {"padding": "max_length", "max_length": 128} if study else {}
+        bf16 = not study and from_machine() == "bfloat16"
+
+        def seconds(rows: slice) -> float:
+            data = TextDataset(texts[rows], tokenizer, targets[rows])
+            with tempfile.TemporaryDirectory() as name:
+                args = TrainingArguments(
+                    output_dir=name, num_train_epochs=1, learning_rate=1e-3, bf16=bf16, use_cpu=True, report_to="none",
+                    per_device_train_batch_size=16 if study else 64, save_strategy="no", disable_tqdm=True,
+                    train_sampling_strategy="random" if study else "group_by_length",
+                )  # fmt: skip
+                collator = DataCollatorWithPadding(tokenizer, **padding)
+                trainer = Trainer(model=model, args=args, train_dataset=data, data_collator=collator)
+                start = time.perf_counter()
+                trainer.train()
+                return time.perf_counter() - start
+
+        seconds(slice(64))
+        return trained(seconds(slice(None)), texts, model, tokenizer)
+
+    return measure
+
+
+def with_emo_nb(method: str) -> Callable[[int], dict[str, Any]]:
+    "emo_nb's own `fit`, with LoRA or with every layer."
+
+    def measure(rows: int) -> dict[str, Any]:
+        from emo_nb.config import METHODS
+        from emo_nb.encode import TextDataset
+        from emo_nb.model import find_encoder, new_classifier, tokenizer_of, with_layers, with_lora
+        from emo_nb.train import TrainSettings, fit
+
+        texts, targets, labels = texts_and_targets("train", rows)
+        folder = find_encoder("minilm")
+        tokenizer = tokenizer_of(folder, max_length=128)
+        model = new_classifier(folder, labels, "minilm", multi_label=True)
+        model = with_lora(model) if method == "lora" else with_layers(model)
+        settings = TrainSettings(epochs=1, learning_rate=METHODS[method], progress=False)
+
+        def seconds(rows: slice) -> float:
+            data, few = (TextDataset(texts[part], tokenizer, targets[part]) for part in (rows, slice(32)))
+            with tempfile.TemporaryDirectory() as name:
+                start = time.perf_counter()
+                fit(model, tokenizer, data, few, Path(name), settings)
+                return time.perf_counter() - start
+
+        seconds(slice(64))
+        return trained(seconds(slice(None)), texts, model, tokenizer, 3 if method == "full" else 2)
+
+    return measure
+
+
+def from_machine() -> str:
+    "The number format that emo_nb would choose here."
+    from emo_nb.machine import fast_path
+
+    return fast_path(device="cpu").dtype
+
+
+def trained(seconds: float, texts: list[str], model: Any, tokenizer: Any, passes: int = 2) -> dict[str, Any]:
+    "Examples a second; arithmetic a second; and how well 1,000 dev rows are ranked, to see that something was learnt."
+    from sklearn.metrics import average_precision_score
+
+    from emo_nb.predict import logits_of
+
+    dev, truth, _ = texts_and_targets("dev", 1000)
+    model.eval()
+    logits = logits_of(model, tokenizer(dev, truncation=True, max_length=128)["input_ids"])
+    known = truth.any(axis=0)
+    lengths = [len(ids) for ids in tokenizer(texts, truncation=True, max_length=128)["input_ids"]]
+    return {
+        "seconds": seconds,
+        "per_second": len(texts) / seconds,
+        "gflops": passes * arithmetic(model.config, np.array(lengths)) / seconds / 1e9,
+        "dev_average_precision": float(average_precision_score(truth[:, known], logits[:, known], average="macro")),
+    }
+
+
+def arithmetic(config: Any, lengths: np.ndarray) -> float:
+    """Floating-point operations that a BERT classifier needs for texts of so many tokens, forward.
+
+    Products of matrices only, two operations a multiplication; of the last layer what its first token needs.
+    Padding does not count, nor does LoRA's own arithmetic.
+    """
+    d, f, tokens = config.hidden_size, config.intermediate_size, lengths.sum()
+    layer = 2 * (4 * d * d + 2 * d * f) * tokens + 4 * d * (lengths**2).sum()
+    last = 2 * 2 * d * d * tokens + 2 * (2 * d * d + 2 * d * f) * len(lengths) + 4 * d * tokens
+    head = 2 * (d * d + d * config.num_labels) * len(lengths)
+    return float((config.num_hidden_layers - 1) * layer + last + head)
+
+
+# ---- prediction: each loads and returns a function from texts to probabilities
+
+
+def the_pipeline() -> Callable[[list[str]], np.ndarray]:
+    "transformers' pipeline, 32 texts a batch."
+    from transformers import pipeline
+
+    classify = pipeline("text-classification", model=str(MODEL), top_k=None, function_to_apply="sigmoid", device="cpu")
+    labels = list(classify.model.config.id2label.values())
+
+    def predict(texts: list[str]) -> np.ndarray:
+        found = classify(texts, batch_size=32, truncation=True)
+        return np.array([[{one["label"]: one["score"] for one in row}[label] for label in labels] for row in found])
+
+    return predict
+
+
+def plain_torch() -> Callable[[list[str]], np.ndarray]:
+    "The model as transformers loads it, called with sorted batches of 32."
+    import torch
+
+    from emo_nb.model import load_model
+
+    model, tokenizer = load_model(MODEL)
+
+    def run(batch: dict[str, np.ndarray]) -> np.ndarray:
+        with torch.inference_mode():
+            return model(**{name: torch.from_numpy(array) for name, array in batch.items()}).logits.numpy()
+
+    return in_batches(run, tokenizer)
+
+
+def in_batches(run: Callable[[dict[str, np.ndarray]], np.ndarray], tokenizer: Any) -> Callable[[list[str]], np.ndarray]:
+    "Sort texts by length, run batches of 32, and put the answers back in order."
+
+    def predict(texts: list[str]) -> np.ndarray:
+        ids = tokenizer(texts, truncation=True, max_length=256)["input_ids"]
+        order = sorted(range(len(ids)), key=lambda i: -len(ids[i]))
+        logits = []
+        for start in range(0, len(order), 32):
+            batch = tokenizer.pad({"input_ids": [ids[i] for i in order[start : start + 32]]}, return_tensors="np")
+            logits.append(run({name: batch[name].astype(np.int64) for name in ("input_ids", "attention_mask")}))
+        found = np.concatenate(logits)
+        return 1 / (1 + np.exp(-found[np.argsort(order)]))
+
+    return predict
+
+
+def exported(name: str) -> Path:
+    "The model as an ONNX file, in float32 or in int8; made once."
+    from onnxruntime.quantization import quantize_dynamic
+
+    file = ONNX / f"{name}.onnx"
+    if not file.exists():
+        ONNX.mkdir(parents=True, exist_ok=True)
+        if name == "int8":
+            quantize_dynamic(exported("fp32"), file)
+        else:
+            export(file)
+    return file
+
+
+def export(file: Path) -> None:
+    "Write the model as ONNX with torch's own exporter."
+    import torch
+
+    from emo_nb.model import load_model
+
+    model, tokenizer = load_model(MODEL)
+
+    class Logits(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+            return self.model(input_ids=input_ids, attention_mask=attention_mask).logits
+
+    names = ["input_ids", "attention_mask"]
+    example = tokenizer(["one text", "and another"], padding=True, return_tensors="pt")
+    shapes = {name: {0: torch.export.Dim("texts"), 1: torch.export.Dim("tokens")} for name in names}
+    torch.onnx.export(
+        Logits().eval(), tuple(example[name] for name in names), file, input_names=names, output_names=["logits"],
+        dynamo=True, dynamic_shapes=shapes, verbose=False,
+    )  # fmt: skip
+
+
+def onnx_runtime(name: str) -> Callable[[], Callable[[list[str]], np.ndarray]]:
+    "ONNX Runtime on the CPU."
+
+    def load() -> Callable[[list[str]], np.ndarray]:
+        import onnxruntime
+
+        from emo_nb.model import tokenizer_of
+
+        session = onnxruntime.InferenceSession(exported(name), providers=["CPUExecutionProvider"])
+        return in_batches(lambda batch: session.run(None, batch)[0], tokenizer_of(MODEL))
+
+    return load
+
+
+def openvino() -> Callable[[list[str]], np.ndarray]:
+    "OpenVINO as it configures itself: bfloat16 where the processor has it."
+    from openvino import Core
+
+    from emo_nb.model import tokenizer_of
+
+    compiled = Core().compile_model(exported("fp32"), "CPU", {"PERFORMANCE_HINT": "LATENCY"})
+    return in_batches(lambda batch: compiled(batch)[0], tokenizer_of(MODEL))
+
+
+def emo_nb(dtype: str | None = None) -> Callable[[], Callable[[list[str]], np.ndarray]]:
+    "emo_nb's classifier, in a number format or in the one it chooses for bulk work."
+
+    def load() -> Callable[[list[str]], np.ndarray]:
+        from emo_nb.predict import EmotionClassifier
+
+        classifier = EmotionClassifier.load(MODEL, dtype=dtype)
+        return (classifier if dtype else classifier.for_bulk()).predict_proba
+
+    return load
+
+
+PREDICTORS: dict[str, Callable[[], Callable[[list[str]], np.ndarray]]] = {
+    "pipeline": the_pipeline,
+    "torch, sorted": plain_torch,
+    "ONNX Runtime": onnx_runtime("fp32"),
+    "ONNX Runtime, int8": onnx_runtime("int8"),
+    "OpenVINO": openvino,
+    "emo_nb, float32": emo_nb("float32"),
+    "emo_nb, bulk": emo_nb(),
+}
+
+
+def bulk(way: str) -> Callable[[int], dict[str, Any]]:
+    "Texts a second."
+
+    def measure(rows: int) -> dict[str, Any]:
+        texts = texts_to_predict(rows)
+        predict = PREDICTORS[way]()
+        predict(texts[:64])
+        start = time.perf_counter()
+        found = predict(texts)
+        seconds = time.perf_counter() - start
+        return {
+            "seconds": seconds,
+            "per_second": rows / seconds,
+            "gflops": needed(texts) / seconds / 1e9,
+            **right(found, texts),
+        }
+
+    return measure
+
+
+def one_by_one(way: str) -> Callable[[int], dict[str, Any]]:
+    "Milliseconds of one text."
+
+    def measure(rows: int) -> dict[str, Any]:
+        texts = texts_to_predict(rows)
+        predict = PREDICTORS[way]()
+        for text in texts[:20]:
+            predict([text])
+        took, found = [], []
+        for text in texts:
+            start = time.perf_counter()
+            found.append(predict([text]))
+            took.append(1000 * (time.perf_counter() - start))
+        p50, p95 = np.percentile(took, [50, 95])
+        return {"p50": p50, "p95": p95, **right(np.concatenate(found), texts)}
+
+    return measure
+
+
+def needed(texts: list[str]) -> float:
+    "The arithmetic that the texts need."
+    from emo_nb.model import load_model
+
+    model, tokenizer = load_model(MODEL)
+    return arithmetic(model.config, np.array([len(ids) for ids in tokenizer(texts, truncation=True)["input_ids"]]))
+
+
+def right(found: np.ndarray, texts: list[str]) -> dict[str, float]:
+    "The largest change of a probability against the plain float32 model, and how often the same label comes first."
+    expected = plain_torch()(texts)
+    return {
+        "largest_change": float(np.abs(found - expected).max()),
+        "same_first_label": float((found.argmax(1) == expected.argmax(1)).mean()),
+    }
+
+
+# ---- the machine, a cold start, and how cost grows
+
+
+def peak(_: int) -> dict[str, Any]:
+    "The most that products of matrices reach here, in billions of operations a second."
+    import torch
+
+    found = {}
+    for dtype in ("float32", "bfloat16"):
+        a, b = (torch.randn(shape, dtype=getattr(torch, dtype)) for shape in ((2048, 2048), (2048, 2048)))
+        took = []
+        for _ in range(20):
+            start = time.perf_counter()
+            a @ b
+            took.append(time.perf_counter() - start)
+        found[dtype] = 2 * 2048**3 / min(took) / 1e9
+    return found
+
+
+def cold(command: list[str]) -> Callable[[int], dict[str, Any]]:
+    "Seconds until a fresh process has answered one text."
+
+    def measure(_: int) -> dict[str, Any]:
+        start = time.perf_counter()
+        subprocess.run([sys.executable, *command], check=True, capture_output=True)
+        return {"seconds": time.perf_counter() - start}
+
+    return measure
+
+
+def file_of(rows: int) -> dict[str, Any]:
+    "A file of texts through `emo-nb predict`, its start included; and the memory that the process took at most."
+    import pandas as pd
+
+    with tempfile.TemporaryDirectory() as name:
+        table, out = Path(name) / "in.csv", Path(name) / "out.csv"
+        pd.DataFrame({"text": texts_to_predict(rows)}).to_csv(table, index=False)
+        command = [*COMMAND, "predict", "--model", str(MODEL), "--file", str(table), "--out", str(out)]
+        start = time.perf_counter()
+        with subprocess.Popen([sys.executable, *command], stderr=subprocess.DEVNULL) as process:
+            _, process.returncode, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - start
+        written = sum(len(chunk) for chunk in pd.read_csv(out, chunksize=100_000))
+        assert written == rows, f"{written} rows of {rows} came out"
+    return {"seconds": seconds, "per_second": rows / seconds, "memory_mb": usage.ru_maxrss / 1024}
+
+
+def of_length(tokens: int) -> dict[str, Any]:
+    "Texts of exactly so many tokens, in bulk."
+    from emo_nb.predict import BATCH_TOKENS, EmotionClassifier, logits_of
+
+    classifier = EmotionClassifier.load(MODEL).for_bulk()
+    classifier.logits(["a first text"])
+    model = classifier.ready[classifier.paths[True]]
+    ids = [[101, *[2204] * (tokens - 2), 102]] * (100 * BATCH_TOKENS // tokens)
+    start = time.perf_counter()
+    logits_of(model, ids)
+    seconds = time.perf_counter() - start
+    per_text = arithmetic(model.config, np.array([tokens]))
+    return {"per_second": len(ids) / seconds, "gflops": per_text * len(ids) / seconds / 1e9}
+
+
+def on_threads(threads: int) -> dict[str, Any]:
+    "Bulk prediction of 1,000 texts on so many threads."
+    import torch
+
+    torch.set_num_threads(threads)
+    return bulk("emo_nb, bulk")(1000)
+
+
+COMMAND = ["-c", "from emo_nb.cli import main; main()"]
+READY = f"from emo_nb.predict import EmotionClassifier as E; E.load({str(MODEL)!r}).predict('one text')"
+MACHINE: dict[str, Callable[[int], dict[str, Any]]] = {"peak": peak}
+PARTS: dict[str, dict[str, Callable[[int], dict[str, Any]]]] = {
+    "train": MACHINE
+    | {
+        "the study's recipe": with_trainer("study"),
+        "a tuned Trainer": with_trainer("tuned"),
+        "emo_nb, LoRA": with_emo_nb("lora"),
+        "emo_nb, every layer": with_emo_nb("full"),
+    },
+    "predict": MACHINE | {way: bulk(way) for way in PREDICTORS},
+    "latency": {way: one_by_one(way) for way in PREDICTORS},
+    "start": {
+        "package and model": cold(["-c", READY]),
+        "emo-nb predict": cold([*COMMAND, "predict", "--model", str(MODEL), "one text"]),
+    },
+    "rows": {"emo-nb predict": file_of},
+    "length": {"emo_nb, bulk": of_length},
+    "threads": {"emo_nb, bulk": on_threads},
+}
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("part", choices=PARTS)
+    parser.add_argument("way")
+    parser.add_argument("size", type=int)
+    given = parser.parse_args()
+    print(json.dumps(PARTS[given.part][given.way](given.size)))
