@@ -23,7 +23,7 @@ from emo_nb.rundir import provenance, utc_now
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZES: dict[str, list[int]] = {  # rows, but tokens for length, and a count for threads
-    "train": [6000],
+    "train": [8000],
     "predict": [2000],
     "latency": [300],
     "start": [1],
@@ -98,7 +98,7 @@ def table_of(part: str, found: dict[str, Any]) -> pd.DataFrame:
                 {
                     part: f"{way}, {int(size):,}" if len(found) > 1 else way,
                     NAMES.get(measure, measure): f"{middle:,.4g}",
-                    "spread": f"{min(values[measure]):,.4g}–{max(values[measure]):,.4g}",
+                    "spread": f"{min(values[measure]):,.4g} to {max(values[measure]):,.4g}",
                     "times": f"{middle / first if measure == 'per_second' else first / middle:.2f}",
                     **others,
                 }

@@ -41,21 +41,25 @@ def waste(batches: list[np.ndarray], lengths: np.ndarray) -> float:
 
 # %% ../nbs/prototype/07b_batches.ipynb #ace93ba4
 class TokenBatches:
-    "A torch batch sampler: rows of like length, of about as many tokens in each batch, anew at each epoch."
+    "A torch batch sampler: rows of like length, in batches of at most as many tokens, anew at each epoch."
 
     def __init__(
         self,
         lengths: np.ndarray,  # (n,), in tokens
-        batch_size: int,  # rows in the mean, in all processes together
+        batch_size: int,  # rows of mean length that a batch has room for, in all processes together
+        epochs: int = 1,
         seed: int = 42,
         processes: int = 1,
         process: int = 0,  # which of them this is
     ):
         self.lengths, self.seed, self.processes, self.process = lengths, seed, processes, process
-        self.epoch = 0
-        self.count = max(round(len(lengths) / batch_size), 1) * processes
-        if len(lengths) < self.count:
+        if len(lengths) < processes:
             raise ConfigError(f"{len(lengths)} rows are too few for {processes} processes; start fewer")
+        self.tokens = max(int(lengths.mean() * batch_size / processes), lengths.max())
+        self.window = 50 * batch_size
+        needed = max(len(self.batches_of(epoch)) for epoch in range(epochs))
+        self.count = -(-needed // processes) * processes
+        self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
         "Of which epoch the order is; a Trainer says it."
@@ -65,17 +69,26 @@ class TokenBatches:
         return self.count // self.processes
 
     def __iter__(self) -> Iterator[list[int]]:
-        random = np.random.default_rng((self.seed, self.epoch))
-        order = random.permutation(len(self.lengths))
-        windows = np.split(order, self.cuts(order)[49::50])
-        sorted_windows = [rows[np.argsort(self.lengths[rows])] for rows in windows]
-        order = np.concatenate([rows[::-1] if i % 2 else rows for i, rows in enumerate(sorted_windows)])
-        made = np.split(order, self.cuts(order))
-        for i in random.permutation(self.count)[self.process :: self.processes]:
-            yield made[i].tolist()
+        made = self.batches_of(self.epoch)
+        while len(made) < self.count:
+            made.sort(key=len)
+            rows = made.pop()
+            made += [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
+        order = np.random.default_rng((self.seed, self.epoch, 1)).permutation(len(made))
+        for i in order[self.process :: self.processes]:
+            yield made[i]
 
-    def cuts(self, order: np.ndarray) -> np.ndarray:
-        "Where rows in this order are cut into batches of as many tokens, each with a row at least: (count - 1,)."
-        ends, steps = np.cumsum(self.lengths[order]), np.arange(self.count - 1)
-        wanted = np.searchsorted(ends, ends[-1] * (steps + 1) / self.count)
-        return np.clip(np.maximum.accumulate(wanted - steps), 1, len(order) - self.count + 1) + steps
+    def batches_of(self, epoch: int) -> list[list[int]]:
+        "All batches of an epoch, neighbours of like length beside one another."
+        order = np.random.default_rng((self.seed, epoch)).permutation(len(self.lengths))
+        windows = [order[start : start + self.window] for start in range(0, len(order), self.window)]
+        windows = [rows[np.argsort(self.lengths[rows])] for rows in windows]
+        made: list[list[int]] = [[]]
+        longest = 0
+        for i in np.concatenate([rows[::-1] if k % 2 else rows for k, rows in enumerate(windows)]).tolist():
+            longest = max(longest, self.lengths[i])
+            if longest * (len(made[-1]) + 1) > self.tokens:
+                made.append([])
+                longest = self.lengths[i]
+            made[-1].append(i)
+        return made

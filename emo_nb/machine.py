@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FastPath', 'fast_path', 'cpu_dtype', 'gpu_dtype', 'processes', 'forwards', 'first_token_only', 'for_prediction',
-           'for_training', 'merged_lora']
+           'for_training', 'rounded_embeddings', 'merged_lora']
 
 # %% ../nbs/prototype/07a_machine.ipynb #365e1467
 import os
@@ -121,9 +121,15 @@ def for_training(model: Any, path: FastPath) -> Iterator[None]:
     "While it lasts, the model computes the same with less work; on a CPU that multiplies bfloat16, LoRA too."
     replaced = first_token_only(model)
     if path.device == "cpu" and path.dtype == "bfloat16":
-        replaced |= merged_lora(model)
+        replaced |= merged_lora(model) | rounded_embeddings(model)
     with forwards(replaced):
         yield
+
+
+def rounded_embeddings(model: Any) -> dict[Any, Any]:
+    "For `forwards`: a BERT's embeddings come in bfloat16, and so does all that is added to them."
+    found = [module for name, module in model.named_modules() if name.endswith("bert.embeddings")]
+    return {module: lambda *args, own=module.forward, **named: own(*args, **named).bfloat16() for module in found}
 
 
 def merged_lora(model: Any) -> dict[Any, Any]:

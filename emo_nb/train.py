@@ -6,7 +6,8 @@
 __all__ = ['DEV_SCORES', 'TrainSettings', 'rates', 'optimizer', 'epoch_line', 'progress_callback', 'averaging_callback',
            'keep_memory', 'dev_scores', 'short_text_trainer', 'fit', 'arguments']
 
-# %% ../nbs/prototype/08_train.ipynb #60aac58f
+# %% ../nbs/prototype/08_train.ipynb #3cef8d7c
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ class TrainSettings:
     "How to train. Rates are those at the peak, after the warm-up, and stay there."
 
     epochs: float = 2
-    batch_size: int = 64  # texts in the mean; a batch holds as many tokens as so many texts have
+    batch_size: int = 64  # texts of mean length: a batch has room for their tokens
     learning_rate: float = 2.8e-4  # of the encoder's last layer; 1e-3 suits LoRA
     head_rate: float = 3e-2  # of the classifier's last layer
     layer_decay: float = 0.8  # each layer's rate as a share of the rate of the one above it
@@ -151,7 +152,8 @@ def short_text_trainer(**options: Any) -> Any:
     class ShortTextTrainer(Trainer):
         def get_train_dataloader(self) -> Any:
             rows, args = self.train_dataset, self.args
-            batches = TokenBatches(rows.lengths, args.train_batch_size, args.seed, args.world_size, args.process_index)
+            size, epochs = args.per_device_train_batch_size, math.ceil(args.num_train_epochs)
+            batches = TokenBatches(rows.lengths, size, epochs, args.seed, args.world_size, args.process_index)
             loader = DataLoader(rows, batch_sampler=batches, collate_fn=self.data_collator)
             loader.set_epoch = batches.set_epoch
             self.mean_rows = len(rows) / batches.count

@@ -1,0 +1,34 @@
+"""The benchmark runs in its smallest setting and writes its files; how fast anything is, is not tested."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCH = Path(__file__).resolve().parent.parent / "bench" / "bench.py"
+
+
+@pytest.mark.corpora
+def test_the_smallest_setting_runs_and_every_way_answers_right(corpora_dir, here, monkeypatch):
+    monkeypatch.setenv("EMO_NB_DATA", str(corpora_dir))
+    args = [sys.executable, BENCH, "--smallest", "--out", "results", "predict", "train"]
+    done = subprocess.run(args, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(Path("results/bench_predict.json").read_text())
+    ways = {way: values for way, values in found["found"]["64"].items() if way != "peak"}
+    assert len(ways) == 7
+    for way, values in ways.items():
+        assert values["largest_change"][0] < (0.5 if "int8" in way else 0.05), way
+        assert values["per_second"][0] > 0
+        assert way in done.stdout
+    assert {"processor", "threads", "gpu"} <= set(found["hardware"])
+    assert {"torch", "onnxruntime", "openvino"} <= set(found["versions"])
+    assert len(json.loads(Path("results/bench_train.json").read_text())["found"]["64"]) == 5
+
+
+def test_an_unknown_part_is_refused_in_one_sentence():
+    done = subprocess.run([sys.executable, BENCH, "speed"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "there is no part speed; there is: train, predict" in done.stderr
