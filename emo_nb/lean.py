@@ -12,6 +12,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from .machine import FUSED_FROM
+
 # %% ../nbs/prototype/07c_lean.ipynb #386d4dc5
 def can_be_lean(model: Any) -> bool:
     "Is it a model that `LeanBert` computes, on a torch that can?"
@@ -62,10 +64,12 @@ class LeanLayer(nn.Module):
             (query,) = self.by_head(self.query(x), 1)
         else:
             query, key, value = self.by_head(self.query_key_value(x), 3)
-        scores = query @ key.transpose(2, 3) * query.shape[-1] ** -0.5
-        if hidden is not None:
-            scores = scores + hidden
-        seen = (scores.softmax(-1) @ value).transpose(1, 2).reshape(x.shape)
+        if x.dtype == torch.float32 and key.shape[2] >= FUSED_FROM:
+            seen = F.scaled_dot_product_attention(query, key, value, hidden)
+        else:
+            scores = query @ key.transpose(2, 3) * query.shape[-1] ** -0.5
+            seen = (scores if hidden is None else scores + hidden).softmax(-1) @ value
+        seen = seen.transpose(1, 2).reshape(x.shape)
         x = self.mixed_norm(self.mixed.plus(seen, x))
         return self.norm(self.down.plus(self.up.gelu(x), x))
 

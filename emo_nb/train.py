@@ -186,7 +186,7 @@ def fit(
 
     keep_memory()
     settings = settings or TrainSettings()
-    path = fast_path()
+    path = fast_path(tokens=train.lengths.mean())
     args = arguments(settings, folder, path)
     (args.output_dir,) = broadcast_object_list([args.output_dir])  # processes share the first one's folder
     trainer = short_text_trainer(
