@@ -61,7 +61,7 @@ def a_part(part: str, sizes: list[int], rounds: int) -> dict[str, Any]:
     for turn in range(rounds):
         for size in sizes:
             for way in PARTS[part]:
-                said = measured(part, way, max(size // SLOW.get(way, 1), 32))
+                said = measured(part, way, max(size // SLOW[way], 32) if way in SLOW else size)
                 for name, value in said.items():
                     found[str(size)].setdefault(way, {}).setdefault(name, []).append(value)
                 print(f"round {turn + 1} of {rounds}, {part} {size:,}, {way}: {shown(said)}", flush=True)

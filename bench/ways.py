@@ -407,11 +407,11 @@ def of_length(tokens: int) -> dict[str, Any]:
 
 
 def on_threads(threads: int) -> dict[str, Any]:
-    "Bulk prediction of 1,000 texts on so many threads."
+    "Bulk prediction of 4,000 texts on so many threads."
     import torch
 
     torch.set_num_threads(threads)
-    return bulk("emo_nb, bulk")(1000)
+    return bulk("emo_nb, bulk")(4000)
 
 
 COMMAND = ["-c", "from emo_nb.cli import main; main()"]

@@ -52,10 +52,10 @@ def token_ids(texts: list[str], tokenizer: Any, max_length: int) -> list[list[in
 def logits_of(model: Any, ids: list[list[int]], tokens: int = BATCH_TOKENS, bar: Any = None) -> np.ndarray:
     "Logits (n_texts, n_labels) of tokenised texts, in batches of so many tokens; `bar` is told of each."
     import torch
-    from accelerate.utils.memory import should_reduce_batch_size
 
     logits = np.empty((len(ids), model.config.num_labels))
     waiting = list(batches(np.array([len(found) for found in ids]), tokens))
+    halved = False
     with torch.inference_mode():
         while waiting:
             rows = waiting.pop()
@@ -64,9 +64,13 @@ def logits_of(model: Any, ids: list[list[int]], tokens: int = BATCH_TOKENS, bar:
                 input_ids, mask = (torch.from_numpy(array).to(model.device) for array in made)
                 logits[rows] = model(input_ids=input_ids, attention_mask=mask).logits.double().cpu().numpy()
             except RuntimeError as error:
+                from accelerate.utils.memory import should_reduce_batch_size
+
                 if len(rows) == 1 or not should_reduce_batch_size(error):
                     raise
-                logger.warning("memory does not suffice for %s texts at once; the batches are halved", len(rows))
+                if not halved:
+                    logger.warning("memory does not suffice for %s texts at once; batches are halved", len(rows))
+                halved = True
                 waiting = [half for batch in (*waiting, rows) for half in np.array_split(batch, 2) if len(half)]
                 continue
             if bar is not None:

@@ -107,3 +107,24 @@ def test_bulk_work_says_the_same_as_one_text_at_a_time_within_rounding(tiny, cor
     assert np.abs(bulk[:200] - few).max() < 0.02
     exact = EmotionClassifier.load(tiny.folder, dtype="float32").predict_proba(texts)
     assert np.abs(exact[:200] - few).max() < 1e-5
+
+
+LITTLE_MEMORY = """
+import logging, resource, sys
+from emo_nb.predict import EmotionClassifier
+logging.basicConfig(format="%(message)s")
+classifier = EmotionClassifier.load(sys.argv[1])
+texts = ["so it goes " * 100 + str(i) for i in range(200)]
+expected = classifier.predict_proba(texts, tokens=2000)
+size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (size + 150_000_000, resource.RLIM_INFINITY))
+print(abs(classifier.predict_proba(texts, tokens=60_000) - expected).max())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a process's memory is limited in Linux's way")
+def test_where_memory_runs_out_batches_are_halved_and_it_is_said_once(tiny):
+    done = subprocess.run([sys.executable, "-c", LITTLE_MEMORY, tiny.folder], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 1e-5
+    assert done.stderr.count("batches are halved") == 1
