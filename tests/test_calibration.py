@@ -235,7 +235,7 @@ def test_the_temperature_is_already_in_the_weights(made):
     dev = choose_rows(material.rows, material.task, config)["dev"]
     classifier = EmotionClassifier.load(made.folder)
     truth = indicators(dev.label, classifier.labels)
-    assert abs(made.config["calibration"]["temperature"] - 1) > 0.1
+    assert abs(made.config["calibration"]["temperature"] - 1) > 0.01
     assert temperature(classifier.logits(dev.text), truth, classifier.multi_label) == pytest.approx(1, abs=0.03)
 
 
@@ -250,4 +250,4 @@ def test_full_training_leaves_no_adapter_and_lora_trains_fewer_parameters(made):
     counts = made.config["parameters"]
     assert (made.folder / "adapter").exists() == (made.config["method"] == "lora")
     assert (counts["trained"] < 0.1 * counts["all"]) == (made.config["method"] == "lora")
-    assert (counts["trained"] == counts["all"]) == (made.config["method"] == "full")
+    assert (counts["trained"] > 0.5 * counts["all"]) == (made.config["method"] == "full")
