@@ -65,7 +65,11 @@ def test_no_module_imports_one_of_a_later_notebook():
         order[module] = Path(re.search(r"File to edit: (\S+)\.ipynb", source)[1]).name
     uses = {(m, name.split(".")[1]) for m in MODULES for name in imported(TREES[m]) if name.startswith("emo_nb.")}
     assert len(uses) > 20
-    assert not [f"{m} ({order[m]}) imports {used}" for m, used in sorted(uses) if order[used] >= order[m] and (m, used) != ("run", "cli")]
+    assert not [
+        f"{m} ({order[m]}) imports {used}"
+        for m, used in sorted(uses)
+        if order[used] >= order[m] and (m, used) != ("run", "cli")
+    ]
 
 
 IMPORT_NAMES = {"scikit-learn": "sklearn", "huggingface-hub": "huggingface_hub"}
