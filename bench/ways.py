@@ -100,7 +100,7 @@ def with_emo_nb(method: str) -> Callable[[int], dict[str, Any]]:
         tokenizer = tokenizer_of(folder, max_length=128)
         model = new_classifier(folder, labels, "minilm", multi_label=True)
         model = with_lora(model) if method == "lora" else with_layers(model)
-        settings = TrainSettings(epochs=1, learning_rate=METHODS[method], progress=False)
+        settings = TrainSettings(epochs=1, progress=False, **METHODS[method])
 
         def seconds(rows: slice) -> float:
             data, few = (TextDataset(texts[part], tokenizer, targets[part]) for part in (rows, slice(32)))

@@ -31,7 +31,10 @@ PROFILES = {
     "full": Profile(encoder="BAAI/bge-small-en", epochs=2, train_cap=None, dev_cap=None),
     "tiny": Profile(encoder="minilm", epochs=1, train_cap=20, dev_cap=5),  # for tests: shows that the way works
 }
-METHODS = {"lora": 1e-3, "full": 2.8e-4}  # LoRA or every layer, and the learning rate that suits it
+METHODS: dict[str, dict[str, Any]] = {  # and the settings of training that suit each
+    "lora": {"learning_rate": 1e-3, "batch_size": 32},
+    "full": {"learning_rate": 2.8e-4, "batch_size": 64},  # every layer
+}
 CORPORA = {"both": ("goemotions", "empathetic"), "goemotions": ("goemotions",), "empathetic": ("empathetic",)}
 
 # %% ../nbs/prototype/10b_config.ipynb #a4c669c5

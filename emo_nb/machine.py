@@ -25,6 +25,12 @@ class FastPath:
     attention: str  # eager or sdpa, as transformers names them
     why: str
 
+    def is_lean(self, config: Any) -> bool:
+        "Is a model of these settings computed as a `LeanBert`, to predict?"
+        from emo_nb.lean import can_be_lean
+
+        return self.device == "cpu" and self.dtype in ("float32", cpu_dtype()[0]) and can_be_lean(config)
+
 
 def fast_path(
     device: str | None = None,
@@ -108,16 +114,17 @@ def first_token_only(model: Any) -> dict[Any, Any]:
 
 # %% ../nbs/prototype/07a_machine.ipynb #6a142b1e
 def for_prediction(model: Any, path: FastPath) -> Any:
-    "A copy of a transformers classifier that only predicts: on the path's device, in its number format."
+    "A copy of a classifier that only predicts: on the path's device, in its number format."
     from copy import deepcopy
 
     import torch
 
-    from emo_nb.lean import LeanBert, can_be_lean
+    dtype = getattr(torch, path.dtype)
+    if path.is_lean(model.config) and not hasattr(model, "peft_config"):
+        from emo_nb.lean import LeanBert
 
-    made = deepcopy(model).to(path.device, getattr(torch, path.dtype)).eval()
-    if path.device == "cpu" and path.dtype in ("float32", cpu_dtype()[0]) and can_be_lean(made):
-        return LeanBert(made)
+        return LeanBert(model, dtype)
+    made = deepcopy(model).to(path.device, dtype).eval()
     made.set_attn_implementation(path.attention)
     for module, forward in first_token_only(made).items():
         module.forward = forward

@@ -14,9 +14,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .core import ModelError, first_line
+
+if TYPE_CHECKING:
+    from emo_nb.machine import FastPath
 
 # %% ../nbs/prototype/07_model.ipynb #39aabda3
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
@@ -129,8 +132,7 @@ def new_classifier(
 ) -> Any:
     """An encoder with a fresh head for these labels, in their order: a transformers model, not yet trained.
 
-    Raises `ModelError` where the folder has no
-    safetensors weights or an architecture without a classifier.
+    Raises `ModelError` where the folder has no safetensors weights or an architecture without a classifier.
     """
     from transformers import AutoConfig, AutoModelForSequenceClassification, set_seed
 
@@ -154,6 +156,7 @@ def new_classifier(
         raise ModelError(f"{folder} cannot be opened as a classifier ({first_line(error)})") from error
     if mean:
         start_as_mean(model)
+    model.config.architectures = [type(model).__name__]
     model.config.emo_nb_encoder = name or folder.name
     model.config.emo_nb_head = "mean" if mean else "first"
     return model
@@ -239,15 +242,25 @@ def complete_adapter(merged: Any, folder: Path) -> None:
     save_file(weights, folder / "adapter_model.safetensors", metadata={"format": "pt"})
 
 # %% ../nbs/prototype/07_model.ipynb #9484687b
-def load_model(folder: Path) -> tuple[Any, Any]:
-    "A saved model (ready to predict) and its tokeniser. `ModelError` where the folder holds none, or no safetensors."
-    from transformers import AutoModelForSequenceClassification
+def load_model(folder: Path, path: "FastPath | None" = None) -> tuple[Any, Any]:
+    """A saved model (ready to predict) and its tokeniser; to predict on `path` alone, a BERT comes as a `SavedBert`.
+
+    Raises `ModelError` where the folder holds none, or no safetensors.
+    """
+    from transformers import AutoConfig
 
     if not (folder / "config.json").is_file():
         raise ModelError(f"{folder} is not a saved model (no config.json); give a run directory or a model folder")
     if not list(folder.glob("*.safetensors")):
         raise ModelError(f"{folder} has no safetensors weights; other formats can run code when opened and are refused")
     try:
+        config, file = AutoConfig.from_pretrained(folder), folder / "model.safetensors"
+        if path and file.is_file() and path.is_lean(config):
+            from emo_nb.lean import SavedBert
+
+            return SavedBert.load(config, file), tokenizer_of(folder)
+        from transformers import AutoModelForSequenceClassification
+
         with quiet():
             model = AutoModelForSequenceClassification.from_pretrained(folder, use_safetensors=True)
     except Exception as error:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .batches import batches, padded
+from .batches import batches, out_of_memory, padded
 from .calibrate import probabilities
 from .core import TextError
 from .machine import FastPath, fast_path, for_prediction
@@ -64,9 +64,7 @@ def logits_of(model: Any, ids: list[list[int]], tokens: int = BATCH_TOKENS, bar:
                 input_ids, mask = (torch.from_numpy(array).to(model.device) for array in made)
                 logits[rows] = model(input_ids=input_ids, attention_mask=mask).logits.double().cpu().numpy()
             except RuntimeError as error:
-                from accelerate.utils.memory import should_reduce_batch_size
-
-                if len(rows) == 1 or not should_reduce_batch_size(error):
+                if len(rows) == 1 or not out_of_memory(error):
                     raise
                 if not halved:
                     logger.warning("memory does not suffice for %s texts at once; batches are halved", len(rows))
@@ -96,7 +94,8 @@ class EmotionClassifier:
     def load(cls, folder: str | Path, device: str | None = None, dtype: str | None = None) -> "EmotionClassifier":
         "From a run directory, or from any folder with a transformers classifier. Raises `ModelError`."
         folder = Path(folder)
-        return cls(*load_model(folder / "model" if (folder / "model").is_dir() else folder), device, dtype)
+        inner = folder / "model" if (folder / "model").is_dir() else folder
+        return cls(*load_model(inner, fast_path(device, dtype)), device, dtype)
 
     def for_bulk(self) -> "EmotionClassifier":
         "The same classifier, which computes any number of texts as bulk work."

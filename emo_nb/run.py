@@ -193,9 +193,9 @@ def train(
     data = {part: tokenised(parts[part], tokenizer, labels, several) for part in ("train", "dev")}
     settings = TrainSettings(
         epochs=PROFILES[config.profile].epochs,
-        learning_rate=METHODS[config.method],
         seed=config.seed,
         progress=config.progress,
+        **METHODS[config.method],
     )
     history = fit(model, tokenizer, data["train"], data["dev"], folder / "checkpoints", settings)
     if processes()[0]:

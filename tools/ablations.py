@@ -29,7 +29,7 @@ from emo_nb.taxonomy import EMPATHETIC
 from emo_nb.train import TrainSettings, fit
 
 KEPT = Path(__file__).resolve().parent.parent / "runs" / "ablations"
-SETTINGS = TrainSettings(epochs=2, learning_rate=METHODS["full"])
+SETTINGS = TrainSettings(epochs=2, **METHODS["full"])
 
 
 def bce(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -87,12 +87,14 @@ VARIANTS = {
     "a third seed": Variant("the recipe again, other rows first"),
     "one epoch": Variant("1 epoch for 2", replace(SETTINGS, epochs=1)),
     "three epochs": Variant("3 epochs for 2", replace(SETTINGS, epochs=3)),
-    "slow head": Variant("the classifier learns at the encoder's rate", replace(SETTINGS, head_rate=METHODS["full"])),
+    "slow head": Variant("the classifier learns at the encoder's rate", replace(SETTINGS, head_rate=SETTINGS.learning_rate)),
     "no averaging": Variant("the last step's weights", replace(SETTINGS, averaging=None)),
     "longer averaging": Variant("every step weighs the same in the average", replace(SETTINGS, averaging=0)),
     "no layer decay": Variant("every layer learns at the last one's rate", replace(SETTINGS, layer_decay=1)),
     "first token": Variant("transformers' own pooler, no added layer", encoder_says="first"),
     "dropout": Variant("dropout 0.1 in the encoder", change=dropout),
+    "embeddings trained": Variant("the embeddings learn, too", change=lambda model: model.requires_grad_()),
+    "smaller batches": Variant("batches of 32 texts for 64", replace(SETTINGS, batch_size=32)),
     "label smoothing": Variant("targets 0.05 and 0.95", targets=lambda y: 0.05 + 0.9 * y),
     "asymmetric loss": Variant("asymmetric loss, gamma 4 and 1, clip 0.05", loss=asymmetric),
     "logit adjustment": Variant("the labels' log-odds added in training", loss=adjusted),
@@ -165,7 +167,7 @@ def trained(variant: Variant, parts: dict[str, Any], labels: list[str]) -> dict[
     model = new_classifier(minilm, heads, "minilm", variant.settings.seed, multi_label=True)
     if variant.encoder_says == "first":
         model = plain(minilm, heads, variant.settings.seed)
-    model = with_layers(variant.change(model))
+    model = variant.change(with_layers(model))
     dev_targets = np.pad(truth["dev"], ((0, 0), (0, len(heads) - len(labels))))
     dev = TextDataset(list(parts["dev"].text), tokenizer, dev_targets)
     with TemporaryDirectory() as folder:
