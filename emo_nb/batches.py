@@ -14,7 +14,10 @@ from .core import ConfigError
 
 # %% ../nbs/prototype/07b_batches.ipynb #b15caa73
 def batches(lengths: np.ndarray, tokens: int) -> Iterator[np.ndarray]:
-    "Positions of texts, the longest first, in batches of at most so many tokens, padding included."
+    """Positions of texts, the longest first, in batches of at most so many tokens, padding included.
+
+    What remains after full batches comes in powers of two, so that there are few shapes of batches in all.
+    """
     if len(lengths) and lengths.max() > tokens:
         raise ConfigError(
             f"a batch of {tokens} tokens cannot hold the longest text, of {lengths.max()}; give that many"
@@ -22,6 +25,8 @@ def batches(lengths: np.ndarray, tokens: int) -> Iterator[np.ndarray]:
     order = np.argsort(lengths, kind="stable")[::-1]
     while len(order):
         size = tokens // max(lengths[order[0]], 1)
+        if len(order) < min(size, len(lengths)):
+            size = 2 ** (len(order).bit_length() - 1)
         yield order[:size]
         order = order[size:]
 

@@ -157,6 +157,9 @@ class LeanBert:
 
     def __call__(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> SimpleNamespace:
         "Both (texts, length); the answer's `logits` are (texts, labels)."
+        over = -input_ids.shape[1] % 16 if input_ids.shape[1] > 64 else 0
+        over = min(over, len(self.places) - input_ids.shape[1])
+        input_ids, attention_mask = F.pad(input_ids, (0, over)), F.pad(attention_mask, (0, over))
         texts, length = input_ids.shape
         x = F.embedding(input_ids, self.words) + self.places[:length]
         x = torch.layer_norm(x, x.shape[2:], *self.norm).flatten(0, 1)
