@@ -54,7 +54,10 @@ class Config:
     label_col: str | None = None
     seed: int = 42
     out: str | None = None  # the run directory; made from the settings where none is given
-    force: bool = False  # replace a run that is already there
+    force: bool = False  # replace a run that is already there, and begin an interrupted one anew
+    device: str | None = None  # cpu or cuda; this and the next two are chosen by looking at the machine
+    dtype: str | None = None  # float32, bfloat16 or float16
+    attention: str | None = None  # eager or sdpa
     progress: bool = True
 
     @classmethod

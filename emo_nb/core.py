@@ -4,15 +4,17 @@
 
 # %% auto #0
 __all__ = ['EmoNbError', 'DataError', 'SourceError', 'UnreachableError', 'ModelError', 'ConfigError', 'TextError', 'first_line',
-           'whole_file', 'whole_dir', 'refuse_existing']
+           'whole_file', 'whole_dir', 'refuse_existing', 'part_folder', 'difference']
 
 # %% ../nbs/feasibility/00_core.ipynb #760212e2
+import json
 import os
 import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 # %% ../nbs/feasibility/00_core.ipynb #688b3ccc
 class EmoNbError(Exception):
@@ -107,3 +109,31 @@ def refuse_existing(path: Path, mark: str, force: bool) -> None:
         raise ConfigError(
             f"{path} is none of emo_nb's (it holds no {mark}) and is never replaced; name another with --out"
         )
+
+# %% ../nbs/feasibility/00_core.ipynb #bd3938e8
+def part_folder(out: Path, settings: dict[str, Any], force: bool = False) -> Path:
+    "The folder for what is done so far. `ConfigError` where it belongs to something else; `force` empties it."
+    folder = out.with_name(f"{out.name}.part")
+    record = folder / "settings.json"
+    if folder.exists() and any(folder.iterdir()) and not record.exists():
+        raise ConfigError(
+            f"{folder} is none of emo_nb's (it holds no {record.name}); move it away, or name another --out"
+        )
+    if force:
+        shutil.rmtree(folder, ignore_errors=True)
+    now = json.loads(json.dumps(settings))
+    before = json.loads(record.read_text()) if record.exists() else now
+    if other := [difference(what, before.get(what), now[what]) for what in now if now[what] != before.get(what)]:
+        raise ConfigError(
+            f"{folder} holds an interrupted run with another {', another '.join(other)}; go on with what it began "
+            "with, or begin anew with --force"
+        )
+    with whole_file(record) as beside:
+        beside.write_text(json.dumps(now, indent=1))
+    return folder
+
+
+def difference(what: str, before: Any, now: Any) -> str:
+    "The name of a setting, with both values where these are short."
+    said = f"{what} ({before} there, {now} here)"
+    return said if len(said) < 80 else what

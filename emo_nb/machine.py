@@ -50,6 +50,8 @@ def fast_path(
     known = ("float32", "bfloat16", "float16")
     if dtype not in (None, *known):
         raise ConfigError(f"there is no number format {dtype!r}; there is: {', '.join(known)}")
+    if attention not in (None, "eager", "sdpa"):
+        raise ConfigError(f"there is no attention {attention!r}; there is: eager, sdpa")
     if dtype:
         why = f"asked for; {best} would suit ({why})"
     dtype = dtype or best

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['WRITERS', 'CHUNK', 'texts_in', 'the_column', 'line_texts', 'csv_texts', 'json_texts', 'parquet_texts', 'rows_about',
-           'write_csv', 'write_jsonl', 'write_parquet', 'join', 'predict_file', 'settings_of', 'part_folder']
+           'write_csv', 'write_jsonl', 'write_parquet', 'join', 'predict_file', 'settings_of']
 
 # %% ../nbs/prototype/11c_stream.ipynb #2d1babb3
 import hashlib
@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 
 from .console import as_csv, as_jsonl
-from .core import ConfigError, DataError, TextError, first_line, whole_file
+from .core import ConfigError, DataError, TextError, first_line, part_folder, whole_file
 from .predict import BULK, EmotionClassifier
 from .tables import checked, quoted_rows
 
@@ -208,24 +208,3 @@ def settings_of(classifier: EmotionClassifier, file: Path, text_col: str | None,
         "number format": f"{computed.dtype} on {computed.device}",
         "texts a part": CHUNK,
     }
-
-
-def part_folder(out: Path, settings: dict[str, Any], force: bool) -> Path:
-    "The folder for what is done so far. `ConfigError` where it belongs to something else."
-    folder = out.with_name(f"{out.name}.part")
-    record = folder / "settings.json"
-    if force:
-        shutil.rmtree(folder, ignore_errors=True)
-    if folder.exists() and any(folder.iterdir()) and not record.exists():
-        raise ConfigError(
-            f"{folder} is none of emo_nb's (it holds no {record.name}); move it away, or name another --out"
-        )
-    before = json.loads(record.read_text()) if record.exists() else settings
-    if other := [what for what in settings if settings[what] != before.get(what)]:
-        raise ConfigError(
-            f"{folder} holds an interrupted run with another {', another '.join(other)}; go on with what it began "
-            "with, or begin anew with --force"
-        )
-    with whole_file(record) as beside:
-        beside.write_text(json.dumps(settings, indent=1))
-    return folder

@@ -248,7 +248,7 @@ def test_what_stood_there_is_replaced_by_a_run_that_succeeds_and_kept_by_one_tha
 
     with pytest.raises(KeyboardInterrupt):
         run(config, say=stop_after_training)
-    assert sorted(os.listdir(tmp_path)) == ["own.csv", "run"]
+    assert sorted(os.listdir(tmp_path)) == ["own.csv", "run", "run.part"]
     assert sorted(os.listdir(out)) == ["metrics.json", "notes.txt"]
     made = run(config, say=lambda line: None)
     assert sorted(os.listdir(tmp_path)) == ["own.csv", "run"]
