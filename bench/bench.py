@@ -1,8 +1,8 @@
 """How fast emo_nb is beside what else its users could pick, as ratios from one run on one machine.
 
-`python bench/bench.py [PART ...]` with the parts train, predict, latency, start, rows, length and threads. Every
-measurement is a process of its own; the ways take turns, several rounds; medians are compared. Each part prints a
-table and writes results/bench_PART.json.
+`python bench/bench.py [PART ...]` with the parts train, score, profile, predict, latency, start, rows, length
+and threads. Every measurement is a process of its own; the ways take turns, several rounds; medians are compared.
+Each part prints a table and writes results/bench_PART.json.
 """
 
 import argparse
@@ -24,16 +24,34 @@ from emo_nb.rundir import provenance, utc_now
 ROOT = Path(__file__).resolve().parent.parent
 SIZES: dict[str, list[int]] = {  # rows, but tokens for length, and a count for threads
     "train": [8000],
-    "predict": [2000],
+    "score": [50_000],  # all there are
+    "profile": [4000],
+    "predict": [5000],
     "latency": [300],
     "start": [1],
     "rows": [1_000, 10_000, 100_000, 1_000_000],
     "length": [8, 16, 32, 64, 128, 256],
     "threads": [1, 2],
 }
-ROUNDS = {"train": 3, "predict": 3, "latency": 3, "start": 5, "rows": 1, "length": 3, "threads": 3}
+ROUNDS = {
+    "train": 3,
+    "score": 1,
+    "profile": 1,
+    "predict": 3,
+    "latency": 3,
+    "start": 5,
+    "rows": 1,
+    "length": 3,
+    "threads": 3,
+}
 SLOW = {"the study's recipe": 15}  # measured on so many times fewer rows
-MAIN = {"latency": "p50", "start": "seconds", "rows": "seconds"}  # what is compared; texts a second elsewhere
+MAIN = {
+    "profile": "dense products",
+    "score": "seconds",
+    "latency": "p50",
+    "start": "seconds",
+    "rows": "seconds",
+}  # what is compared; texts a second elsewhere
 PEERS = ("onnxruntime", "onnx", "openvino")
 
 
@@ -81,6 +99,7 @@ NAMES = {
     "largest_change": "change",
     "same_first_label": "same label",
     "dev_average_precision": "dev AP",
+    "dev_macro_f1": "dev macro-F1",
     "memory_mb": "MB",
 }
 

@@ -44,7 +44,7 @@ def texts_to_predict(rows: int) -> list[str]:
 # ---- training
 
 
-def with_trainer(kind: str) -> Callable[[int], dict[str, Any]]:
+def with_trainer(kind: str, epochs: int = 1, scored: bool = False) -> Callable[[int], dict[str, Any]]:
     "transformers' Trainer with LoRA: as the study did it, or tuned as its documentation advises."
 
     def measure(rows: int) -> dict[str, Any]:
@@ -70,9 +70,9 @@ def with_trainer(kind: str) -> Callable[[int], dict[str, Any]]:
             data = TextDataset(texts[rows], tokenizer, targets[rows])
             with tempfile.TemporaryDirectory() as name:
                 args = TrainingArguments(
-                    output_dir=name, num_train_epochs=1, learning_rate=1e-3, bf16=bf16, use_cpu=True, report_to="none",
+                    output_dir=name, num_train_epochs=epochs, learning_rate=1e-3, bf16=bf16, use_cpu=True,
                     per_device_train_batch_size=16 if study else 64, save_strategy="no", disable_tqdm=True,
-                    train_sampling_strategy="random" if study else "group_by_length",
+                    train_sampling_strategy="random" if study else "group_by_length", report_to="none",
                 )  # fmt: skip
                 collator = DataCollatorWithPadding(tokenizer, **padding)
                 trainer = Trainer(model=model, args=args, train_dataset=data, data_collator=collator)
@@ -80,39 +80,113 @@ def with_trainer(kind: str) -> Callable[[int], dict[str, Any]]:
                 trainer.train()
                 return time.perf_counter() - start
 
+        if scored:
+            return {"seconds": seconds(slice(None)), **dev_score(model, tokenizer)}
         seconds(slice(64))
         return trained(seconds(slice(None)), texts, model, tokenizer)
 
     return measure
 
 
-def with_emo_nb(method: str) -> Callable[[int], dict[str, Any]]:
-    "emo_nb's own `fit`, with LoRA or with every layer."
+class EmoNb:
+    "emo_nb's own `fit`, with LoRA or with every layer, ready to be timed."
+
+    def __init__(self, method: str, rows: int):
+        from emo_nb.config import METHODS
+        from emo_nb.model import find_encoder, new_classifier, tokenizer_of, with_layers, with_lora
+        from emo_nb.train import TrainSettings
+
+        self.texts, self.targets, labels = texts_and_targets("train", rows)
+        folder = find_encoder("minilm")
+        self.tokenizer = tokenizer_of(folder, max_length=128)
+        model = new_classifier(folder, labels, "minilm", multi_label=True)
+        self.model = with_lora(model) if method == "lora" else with_layers(model)
+        self.settings = TrainSettings(epochs=1, progress=False, **METHODS[method])
+
+    def seconds(self, rows: int | None = None) -> float:
+        "One epoch on so many rows."
+        from emo_nb.encode import TextDataset
+        from emo_nb.train import fit
+
+        data, few = (TextDataset(self.texts[:n], self.tokenizer, self.targets[:n]) for n in (rows, 32))
+        with tempfile.TemporaryDirectory() as name:
+            start = time.perf_counter()
+            fit(self.model, self.tokenizer, data, few, Path(name), self.settings)
+            return time.perf_counter() - start
+
+
+def with_emo_nb(method: str, scored: bool = False) -> Callable[[int], dict[str, Any]]:
+    "emo_nb's own `fit`."
 
     def measure(rows: int) -> dict[str, Any]:
-        from emo_nb.config import METHODS
-        from emo_nb.encode import TextDataset
-        from emo_nb.model import find_encoder, new_classifier, tokenizer_of, with_layers, with_lora
-        from emo_nb.train import TrainSettings, fit
-
-        texts, targets, labels = texts_and_targets("train", rows)
-        folder = find_encoder("minilm")
-        tokenizer = tokenizer_of(folder, max_length=128)
-        model = new_classifier(folder, labels, "minilm", multi_label=True)
-        model = with_lora(model) if method == "lora" else with_layers(model)
-        settings = TrainSettings(epochs=1, progress=False, **METHODS[method])
-
-        def seconds(rows: slice) -> float:
-            data, few = (TextDataset(texts[part], tokenizer, targets[part]) for part in (rows, slice(32)))
-            with tempfile.TemporaryDirectory() as name:
-                start = time.perf_counter()
-                fit(model, tokenizer, data, few, Path(name), settings)
-                return time.perf_counter() - start
-
-        seconds(slice(64))
-        return trained(seconds(slice(None)), texts, model, tokenizer, 3 if method == "full" else 2)
+        ours = EmoNb(method, rows)
+        if scored:
+            return {"seconds": ours.seconds(), **dev_score(ours.model, ours.tokenizer)}
+        ours.seconds(64)
+        return trained(ours.seconds(), ours.texts, ours.model, ours.tokenizer, 3 if method == "full" else 2)
 
     return measure
+
+
+KINDS = {
+    "attention": ("bmm", "softmax"),
+    "activation": ("gelu",),
+    "norms": ("layer_norm",),
+    "copies": ("copy_",),
+    "optimizer and average": ("adamw", "lerp", "vector_norm"),
+    "dense products": ("aten::mm", "addmm", "linear_pointwise"),
+}
+
+
+def where_time_goes(work: Callable[[], Any], thin: int = 16) -> dict[str, float]:
+    "The share of each kind of operation in the time of some work, from torch's profiler; LoRA's products are thin."
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as seen:
+        work()
+    found: dict[str, float] = {}
+    for event in seen.key_averages(group_by_input_shape=True):
+        name = event.key.lower()
+        kind = next((kind for kind, words in KINDS.items() if any(word in name for word in words)), "all else")
+        if kind == "dense products" and any(thin in shape for shape in event.input_shapes if shape):
+            kind = "thin products"
+        found[kind] = found.get(kind, 0) + event.self_cpu_time_total
+    return {kind: found[kind] / sum(found.values()) for kind in sorted(found, key=lambda kind: -found[kind])}
+
+
+def profile_of_training(method: str) -> Callable[[int], dict[str, Any]]:
+    "Where the time of `fit` goes."
+
+    def measure(rows: int) -> dict[str, Any]:
+        ours = EmoNb(method, rows)
+        ours.seconds(64)
+        return where_time_goes(ours.seconds)
+
+    return measure
+
+
+def profile_of_prediction(rows: int) -> dict[str, Any]:
+    "Where the time of bulk prediction goes."
+    predict, texts = PREDICTORS["emo_nb, bulk"](), texts_to_predict(rows)
+    predict(texts)
+    return where_time_goes(lambda: predict(texts))
+
+
+def dev_score(model: Any, tokenizer: Any, draws: int = 200) -> dict[str, float]:
+    "Macro-F1 on all dev rows, with thresholds from them, and its standard deviation over draws of the rows."
+    from sklearn.metrics import f1_score
+
+    from emo_nb.calibrate import probabilities, temperature, thresholds
+    from emo_nb.predict import logits_of
+
+    dev, truth, _ = texts_and_targets("dev")
+    model.eval()
+    logits = logits_of(model, tokenizer(dev, truncation=True, max_length=128)["input_ids"])
+    proba = probabilities(logits / temperature(logits, truth, True), True)
+    said = proba >= thresholds(proba, truth)
+    rng, n = np.random.default_rng(0), len(truth)
+    drawn = [f1_score(truth[i], said[i], average="macro", zero_division=0) for i in rng.integers(0, n, (draws, n))]
+    return {"dev_macro_f1": float(f1_score(truth, said, average="macro")), "sd": float(np.std(drawn))}
 
 
 def from_machine() -> str:
@@ -337,7 +411,8 @@ def needed(texts: list[str]) -> float:
 
 def right(found: np.ndarray, texts: list[str]) -> dict[str, float]:
     "The largest change of a probability against the plain float32 model, and how often the same label comes first."
-    expected = plain_torch()(texts)
+    expected = plain_torch()(texts[:1000])
+    found = found[:1000]
     return {
         "largest_change": float(np.abs(found - expected).max()),
         "same_first_label": float((found.argmax(1) == expected.argmax(1)).mean()),
@@ -424,6 +499,16 @@ PARTS: dict[str, dict[str, Callable[[int], dict[str, Any]]]] = {
         "a tuned Trainer": with_trainer("tuned"),
         "emo_nb, LoRA": with_emo_nb("lora"),
         "emo_nb, every layer": with_emo_nb("full"),
+    },
+    "score": {
+        "a tuned Trainer, three epochs": with_trainer("tuned", epochs=3, scored=True),
+        "emo_nb, LoRA, one epoch": with_emo_nb("lora", scored=True),
+        "emo_nb, every layer, one epoch": with_emo_nb("full", scored=True),
+    },
+    "profile": {
+        "training, LoRA": profile_of_training("lora"),
+        "training, every layer": profile_of_training("full"),
+        "prediction, bulk": profile_of_prediction,
     },
     "predict": MACHINE | {way: bulk(way) for way in PREDICTORS},
     "latency": {way: one_by_one(way) for way in PREDICTORS},
