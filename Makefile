@@ -60,7 +60,7 @@ pytest: $(VENV)/dev.ok
 docs: $(VENV)/dev.ok ## render the site into _docs (Quarto where installed, smalldocs elsewhere) and check its links
 	$(BIN)/python tools/site.py
 
-bench: $(VENV)/dev.ok ## time training and prediction beside what else there is (half an hour; PART=latency for one part)
+bench: $(VENV)/dev.ok ## time training and prediction beside what else there is (an hour; PART=latency for one part)
 	$(BIN)/python bench/bench.py $(PART)
 
 clean: ## remove the environment, the site and caches (runs/ stays)

@@ -24,7 +24,7 @@ from emo_nb.rundir import provenance, utc_now
 ROOT = Path(__file__).resolve().parent.parent
 SIZES: dict[str, list[int]] = {  # rows, but tokens for length, and a count for threads
     "train": [8000],
-    "score": [50_000],  # all there are
+    "score": [20_000],
     "profile": [4000],
     "predict": [5000],
     "latency": [300],

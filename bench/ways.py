@@ -200,6 +200,7 @@ def trained(seconds: float, texts: list[str], model: Any, tokenizer: Any, passes
     "Examples a second; arithmetic a second; and how well 1,000 dev rows are ranked, to see that something was learnt."
     from sklearn.metrics import average_precision_score
 
+    from emo_nb.machine import arithmetic
     from emo_nb.predict import logits_of
 
     dev, truth, _ = texts_and_targets("dev", 1000)
@@ -213,19 +214,6 @@ def trained(seconds: float, texts: list[str], model: Any, tokenizer: Any, passes
         "gflops": passes * arithmetic(model.config, np.array(lengths)) / seconds / 1e9,
         "dev_average_precision": float(average_precision_score(truth[:, known], logits[:, known], average="macro")),
     }
-
-
-def arithmetic(config: Any, lengths: np.ndarray) -> float:
-    """Floating-point operations that a BERT classifier needs for texts of so many tokens, forward.
-
-    Products of matrices only, two operations a multiplication; of the last layer what its first token needs.
-    Padding does not count, nor does LoRA's own arithmetic.
-    """
-    d, f, tokens = config.hidden_size, config.intermediate_size, lengths.sum()
-    layer = 2 * (4 * d * d + 2 * d * f) * tokens + 4 * d * (lengths**2).sum()
-    last = 2 * 2 * d * d * tokens + 2 * (2 * d * d + 2 * d * f) * len(lengths) + 4 * d * tokens
-    head = 2 * (d * d + d * config.num_labels) * len(lengths)
-    return float((config.num_hidden_layers - 1) * layer + last + head)
 
 
 # ---- prediction: each loads and returns a function from texts to probabilities
@@ -403,6 +391,7 @@ def one_by_one(way: str) -> Callable[[int], dict[str, Any]]:
 
 def needed(texts: list[str]) -> float:
     "The arithmetic that the texts need."
+    from emo_nb.machine import arithmetic
     from emo_nb.model import load_model
 
     model, tokenizer = load_model(MODEL)
@@ -424,18 +413,9 @@ def right(found: np.ndarray, texts: list[str]) -> dict[str, float]:
 
 def peak(_: int) -> dict[str, Any]:
     "The most that products of matrices reach here, in billions of operations a second."
-    import torch
+    from emo_nb.machine import fast_path, peak
 
-    found = {}
-    for dtype in ("float32", "bfloat16"):
-        a, b = (torch.randn(shape, dtype=getattr(torch, dtype)) for shape in ((2048, 2048), (2048, 2048)))
-        took = []
-        for _ in range(20):
-            start = time.perf_counter()
-            a @ b
-            took.append(time.perf_counter() - start)
-        found[dtype] = 2 * 2048**3 / min(took) / 1e9
-    return found
+    return {dtype: peak(fast_path("cpu", dtype)) / 1e9 for dtype in ("float32", "bfloat16")}
 
 
 def cold(command: list[str]) -> Callable[[int], dict[str, Any]]:
@@ -468,6 +448,7 @@ def file_of(rows: int) -> dict[str, Any]:
 
 def of_length(tokens: int) -> dict[str, Any]:
     "Texts of exactly so many tokens, in bulk."
+    from emo_nb.machine import arithmetic
     from emo_nb.predict import BATCH_TOKENS, EmotionClassifier, logits_of
 
     classifier = EmotionClassifier.load(MODEL).for_bulk()

@@ -128,9 +128,11 @@ def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, hidden: 
     "Attention, (texts, length, heads, width of a head); the queries come scaled."
     if query.dtype == torch.float32 and key.shape[2] >= FUSED_FROM:
         return F.scaled_dot_product_attention(query, key, value, hidden, scale=1.0).transpose(1, 2)
-    scores = (query @ key.transpose(2, 3)).float()  # on a CPU, softmax takes twice as long in bfloat16
+    scores = query @ key.transpose(2, 3)
+    if key.shape[2] < FUSED_FROM:
+        scores = scores.float()  # softmax over few takes twice as long in bfloat16
     if hidden is not None:
-        scores += hidden
+        scores += hidden.to(scores.dtype)
     return (scores.softmax(-1).to(value.dtype) @ value).transpose(1, 2)
 
 # %% ../nbs/prototype/07_lean.ipynb #e7830cc9

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['FastPath', 'fast_path', 'cpu_dtype', 'gpu_dtype', 'processes', 'forwards', 'first_token_only', 'for_prediction',
-           'for_training', 'rounded_embeddings', 'merged_lora']
+           'for_training', 'rounded_embeddings', 'merged_lora', 'arithmetic', 'peak']
 
 # %% ../nbs/prototype/07a_machine.ipynb #365e1467
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -194,3 +195,29 @@ def merged_lora(model: Any) -> dict[Any, Any]:
         return forward
 
     return {layer: computed(layer) for layer in model.modules() if isinstance(layer, Linear) and is_plain(layer)}
+
+# %% ../nbs/prototype/07a_machine.ipynb #01e737a9
+def arithmetic(config: Any, lengths: Any) -> float:
+    """Floating-point operations that a BERT classifier needs for texts of so many tokens, (n,), forward.
+
+    Two operations a multiplication; of the last layer what its first token needs. Backward takes as many again, and
+    once more where the matrices are trained.
+    """
+    d, f, tokens = config.hidden_size, config.intermediate_size, lengths.sum()
+    layer = 2 * (4 * d * d + 2 * d * f) * tokens + 4 * d * (lengths**2).sum()
+    last = 2 * 2 * d * d * tokens + 2 * (2 * d * d + 2 * d * f) * len(lengths) + 4 * d * tokens
+    head = 2 * (d * d + d * config.num_labels) * len(lengths)
+    return float((config.num_hidden_layers - 1) * layer + last + head)
+
+
+def peak(path: FastPath, size: int = 2048, times: int = 20) -> float:
+    "The most floating-point operations a second that products of large matrices reach on this path."
+    import torch
+
+    a, b = (torch.randn(size, size, device=path.device, dtype=getattr(torch, path.dtype)) for _ in range(2))
+    took = []
+    for _ in range(times):
+        start = time.perf_counter()
+        (a @ b)[0, 0].item()  # a GPU answers when it is done
+        took.append(time.perf_counter() - start)
+    return 2 * size**3 / min(took)

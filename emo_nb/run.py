@@ -157,19 +157,16 @@ def run(config: Config, say: Callable[[str], None] = print) -> Run:
     model = new_classifier(encoder, labels, name, config.seed, several)
     model = with_lora(model) if config.method == "lora" else with_layers(model)
     record = {**asdict(config), "task": config.task_name, "encoder": name, "labels": labels, "multi_label": several}
-    record |= {
-        "processes": of,
-        "rows": sizes,
-        "parameters": parameters(model),
-        "files": material.files,
-        "origins": material.origins,
-    }
+    record |= {"processes": of, "rows": sizes, "parameters": parameters(model)}
+    record |= {"files": material.files, "origins": material.origins}
     say("{}, encoder {}: {all:,} parameters, {trained:,} trained".format(config.method, name, **record["parameters"]))
     work = work_folder(config, {"data files": material.files, "number of processes": of})
     if kept := last_checkpoint(work):
         say(f"going on where an interrupted run stopped, from {kept.name}")
     history = train(model, tokenizer, parts, labels, config, work)
+    record |= history.attrs
     record["train_seconds"] = round((utc_now() - started).total_seconds(), 1)
+    say("{examples_per_second:,.0f} examples a second, {padding:.1%} of them padding".format(**history.attrs))
     with whole_dir(run_folder(config), "metrics.json", config.force) as folder:
         classifier = EmotionClassifier(save_model(model, tokenizer, folder), tokenizer, config.device, config.dtype)
         say(f"testing on {sizes['test']:,} rows")

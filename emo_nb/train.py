@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['logger', 'WHOLE', 'DEV_SCORES', 'TrainSettings', 'rates', 'optimizer', 'epoch_line', 'progress_callback',
            'averaging_callback', 'checkpoints_callback', 'last_checkpoint', 'keep_memory', 'give_memory_back',
-           'dev_scores', 'short_text_trainer', 'fit', 'arguments']
+           'dev_scores', 'short_text_trainer', 'fit', 'longest_first', 'callbacks', 'history_of', 'speed', 'arguments']
 
 # %% ../nbs/prototype/08_train.ipynb #468a9d25
 import ctypes
@@ -14,6 +14,7 @@ import math
 import re
 import shutil
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .batches import TokenBatches, out_of_memory
+from .batches import TokenBatches, out_of_memory, waste
 from .encode import TextDataset
-from .machine import FastPath, fast_path, for_training
+from .machine import FastPath, arithmetic, fast_path, for_training, peak
 from .model import last_layer, quiet
 
 logger = logging.getLogger("emo_nb")
@@ -219,6 +220,7 @@ def short_text_trainer(**options: Any) -> Any:
             loader = DataLoader(rows, batch_sampler=batches, collate_fn=self.data_collator)
             loader.set_epoch = batches.set_epoch
             self.mean_rows = len(rows) / batches.count
+            self.padding = waste([np.array(made) for made in batches], rows.lengths)
             return loader
 
         def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **others: Any) -> Any:
@@ -255,10 +257,11 @@ def fit(
 ) -> pd.DataFrame:
     """Train the model, keep the epoch that does best on dev, and return the history: one row an epoch.
 
+    The history's `attrs` say how fast it was (`speed`).
+
     Where `accelerate launch` started several processes, they train one model together, and each ends up with it.
     """
     from accelerate.utils import broadcast_object_list
-    from torch.utils.data import Subset
     from transformers import DataCollatorWithPadding
     from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
@@ -268,34 +271,68 @@ def fit(
     args = arguments(settings, folder, path)
     resume = None if args.process_index else last_checkpoint(folder)
     args.output_dir, resume = broadcast_object_list([args.output_dir, resume])  # processes share the first one's folder
+    parts = {"model": model, "train_dataset": train, "eval_dataset": longest_first(dev), "compute_loss_func": loss}
     trainer = short_text_trainer(
-        model=model,
+        **parts,
         args=args,
-        train_dataset=train,
-        eval_dataset=Subset(dev, np.argsort(dev.lengths)[::-1].tolist()),  # type: ignore[arg-type]
         data_collator=DataCollatorWithPadding(tokenizer),
         compute_metrics=dev_scores,
-        compute_loss_func=loss,
         optimizers=(optimizer(model, settings), None),
     )
-    for callback in (PrinterCallback, ProgressCallback):
-        trainer.remove_callback(callback)
-    if settings.progress:
-        trainer.add_callback(progress_callback())
-    if settings.averaging is not None:
-        trainer.add_callback(averaging_callback(settings.averaging, resume))
-    trainer.add_callback(checkpoints_callback(settings.save_steps))
-    with (
-        quiet(),
-        for_training(model, path),
-    ):  # peft looks up the base model of each checkpoint on the hub, in vain and aloud
+    for kind in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(kind)
+    for callback in callbacks(settings, resume):
+        trainer.add_callback(callback)
+    start = time.perf_counter()
+    with quiet(), for_training(model, path):  # peft looks up the base model of each checkpoint, in vain and aloud
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
         trainer.accelerator.wait_for_everyone()
     for name in ("forward", "_original_forward", "_is_accelerate_prepared"):  # its wrapper would go on rounding
         model.__dict__.pop(name, None)
+    history = history_of(trainer)
+    history.attrs |= speed(trainer, path, time.perf_counter() - start, resume)
+    return history
+
+# %% ../nbs/prototype/08_train.ipynb #622871d1
+def longest_first(rows: TextDataset) -> Any:
+    "The rows by length: where memory does not suffice, it shows at once."
+    from torch.utils.data import Subset
+
+    return Subset(rows, np.argsort(rows.lengths)[::-1].tolist())  # type: ignore[arg-type]
+
+
+def callbacks(settings: TrainSettings, resume: Path | None) -> list[Any]:
+    "What a training does beside its steps, in this order."
+    shown = [progress_callback()] if settings.progress else []
+    averaged = [averaging_callback(settings.averaging, resume)] if settings.averaging is not None else []
+    return [*shown, *averaged, checkpoints_callback(settings.save_steps)]
+
+
+def history_of(trainer: Any) -> pd.DataFrame:
+    "Dev scores, one row an epoch."
     history = pd.DataFrame([logs for logs in trainer.state.log_history if "eval_loss" in logs])
     columns = {f"eval_{name}": f"dev_{name}" for name in DEV_SCORES if f"eval_{name}" in history}
     return history[["epoch", *columns]].rename(columns=columns).round(4)
+
+# %% ../nbs/prototype/08_train.ipynb #3a627f34
+def speed(trainer: Any, path: FastPath, seconds: float, resume: Path | None = None) -> dict[str, float]:
+    """Examples and tokens a second, scoring on dev included, and the share of padding in what was computed.
+
+    `utilisation`: the share of the machine's peak that the model's own arithmetic comes to, where it is known.
+    """
+    model, lengths, args = trainer.model, trainer.train_dataset.lengths, trainer.args
+    before = int(resume.name.split("-")[1]) if resume else 0
+    epochs = args.num_train_epochs * (1 - before / trainer.state.global_step)
+    found = {
+        "examples_per_second": round(epochs * len(lengths) / seconds, 1),
+        "tokens_per_second": round(epochs * float(lengths.sum()) / seconds, 1),
+        "padding": round(float(trainer.padding), 4),
+    }
+    if hasattr(model.config, "intermediate_size"):
+        passes = 2 if hasattr(model, "peft_config") else 3
+        rate = epochs * passes * arithmetic(model.config, lengths) / seconds
+        found["utilisation"] = round(rate / peak(path) / args.world_size, 4)
+    return found
 
 # %% ../nbs/prototype/08_train.ipynb #f7efc013
 def arguments(settings: TrainSettings, folder: Path, path: FastPath) -> Any:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from helpers import COMMAND, check_mistake, plain, write_own
 
 import emo_nb
@@ -39,9 +40,9 @@ def command(*args, **options):
         ("explore", "--corpus --data --reading --out"),
         (
             "run",
-            "--task --corpus --profile --encoder --method --split --unit --data --text-col --label-col --seed --out --force",
+            "--task --corpus --profile --encoder --method --split --unit --data --text-col --label-col --seed --out --force --device --dtype",
         ),
-        ("predict", "TEXTS --model --file --format --out"),
+        ("predict", "TEXTS --model --file --format --out --device --dtype"),
         ("evaluate", "DIR --data --text-col --text --label-col --label --map --out"),
         ("info", "--help"),
     ],
@@ -153,6 +154,26 @@ def test_predict_takes_the_newest_run_where_none_is_named(emo, tiny, here):
     code, out, _ = emo("predict", "I hate it")
     assert code == 0
     assert out.startswith("I hate it")
+
+
+def test_a_number_format_can_be_asked_for(emo, tiny):
+    said = {}
+    for given in ([], ["--dtype", "float32"], ["--dtype", "bfloat16"]):
+        code, out, err = emo(
+            "predict", "--model", tiny.folder, "--format", "csv", *given, "--device", "cpu", "so it goes"
+        )
+        assert code == 0, err
+        said[given[-1] if given else "chosen"] = pd.read_csv(io.StringIO(out)).iloc[0, 2:].astype(float)
+    assert said["chosen"].equals(said["float32"])  # a single text is no bulk work
+    assert (said["bfloat16"] - said["float32"]).abs().max() < 0.02
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="here is a GPU")
+@pytest.mark.parametrize("words", [("predict", "so it goes"), ("run", "--profile", "tiny")], ids=lambda words: words[0])
+def test_a_gpu_that_is_not_there_is_refused(emo, tiny, here, words):
+    code, _, err = emo(*words, "--device", "cuda", *(["--model", tiny.folder] if "predict" in words else []))
+    check_mistake(code, err, ["a GPU was asked for"])
+    assert not list(here.iterdir())
 
 
 def test_a_reader_of_the_pipe_may_stop_early(tiny):
