@@ -14,12 +14,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .core import ModelError, first_line
-
-if TYPE_CHECKING:
-    from emo_nb.machine import FastPath
 
 # %% ../nbs/prototype/07_model.ipynb #39aabda3
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
@@ -242,8 +239,8 @@ def complete_adapter(merged: Any, folder: Path) -> None:
     save_file(weights, folder / "adapter_model.safetensors", metadata={"format": "pt"})
 
 # %% ../nbs/prototype/07_model.ipynb #9484687b
-def load_model(folder: Path, path: "FastPath | None" = None) -> tuple[Any, Any]:
-    """A saved model (ready to predict) and its tokeniser; to predict on `path` alone, a BERT comes as a `SavedBert`.
+def load_model(folder: Path, path: Any = None) -> tuple[Any, Any]:
+    """A saved model (ready to predict) and its tokeniser; to predict on a `FastPath` alone, a BERT as a `SavedBert`.
 
     Raises `ModelError` where the folder holds none, or no safetensors.
     """

@@ -153,7 +153,8 @@ def run(config: Config, say: Callable[[str], None] = print) -> Run:
     left = len(material.rows) - sum(sizes.values())
     say(", ".join(f"{n:,} {part}" for part, n in sizes.items()) + f"; {left:,} left out (leaks, repeats, size)")
     if several and (unseen := sorted(set(labels) - set(parts["dev"].targets.explode()))):
-        say(f"dev has no row labelled {', '.join(unseen)}: the model's own probabilities choose the threshold")
+        expected = "its threshold is the one that the model's own probabilities expect to be best"
+        say(f"dev has no row labelled {', '.join(unseen)}: {expected}")
     model = new_classifier(encoder, labels, name, config.seed, several)
     model = with_lora(model) if config.method == "lora" else with_layers(model)
     record = {**asdict(config), "task": config.task_name, "encoder": name, "labels": labels, "multi_label": several}
