@@ -87,7 +87,9 @@ VARIANTS = {
     "a third seed": Variant("the recipe again, other rows first"),
     "one epoch": Variant("1 epoch for 2", replace(SETTINGS, epochs=1)),
     "three epochs": Variant("3 epochs for 2", replace(SETTINGS, epochs=3)),
-    "slow head": Variant("the classifier learns at the encoder's rate", replace(SETTINGS, head_rate=SETTINGS.learning_rate)),
+    "slow head": Variant(
+        "the classifier learns at the encoder's rate", replace(SETTINGS, head_rate=SETTINGS.learning_rate)
+    ),
     "no averaging": Variant("the last step's weights", replace(SETTINGS, averaging=None)),
     "longer averaging": Variant("every step weighs the same in the average", replace(SETTINGS, averaging=0)),
     "no layer decay": Variant("every layer learns at the last one's rate", replace(SETTINGS, layer_decay=1)),
