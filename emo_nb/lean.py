@@ -37,7 +37,7 @@ class SavedBert:
         "The weights by their names, as a model of torch gives them."
         return self.weights
 
-
+# %% ../nbs/prototype/07_lean.ipynb #7fa6a085
 def shapes(config: Any) -> dict[str, tuple[int, ...]]:
     "The name and the shape of every weight that a BERT classifier of these settings predicts with."
     d, f = config.hidden_size, config.intermediate_size
@@ -57,7 +57,7 @@ def shapes(config: Any) -> dict[str, tuple[int, ...]]:
         found |= {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
     return found
 
-
+# %% ../nbs/prototype/07_lean.ipynb #ab78b2f7
 def can_be_lean(config: Any) -> bool:
     "Do these settings describe a model that `LeanBert` computes, on a torch that can?"
     able = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
@@ -123,7 +123,7 @@ class LeanLayer:
         "(tokens, parts * width) as so many parts (texts, heads, length, width of a head)."
         return x.view(texts, length, parts, self.heads, -1).permute(2, 0, 3, 1, 4).unbind()
 
-
+# %% ../nbs/prototype/07_lean.ipynb #0a3a6a80
 def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, hidden: torch.Tensor | None) -> torch.Tensor:
     "Attention, (texts, length, heads, width of a head); the queries come scaled."
     if query.dtype == torch.float32 and key.shape[2] >= FUSED_FROM:

@@ -32,7 +32,7 @@ class FastPath:
 
         return self.device == "cpu" and self.dtype in ("float32", cpu_dtype()[0]) and can_be_lean(config)
 
-
+# %% ../nbs/prototype/07a_machine.ipynb #9f780d2e
 def fast_path(
     device: str | None = None,
     dtype: str | None = None,
@@ -59,7 +59,7 @@ def fast_path(
     fused = device == "cuda" or (dtype == "float32" and tokens >= FUSED_FROM)
     return FastPath(device, dtype, attention or ("sdpa" if fused else "eager"), why)
 
-
+# %% ../nbs/prototype/07a_machine.ipynb #64a1672e
 def cpu_dtype() -> tuple[str, str]:
     "The number format that this processor multiplies fastest, and what says so."
     import torch
@@ -151,7 +151,7 @@ def rounded_embeddings(model: Any) -> dict[Any, Any]:
     found = [module for name, module in model.named_modules() if name.endswith("bert.embeddings")]
     return {module: lambda *args, own=module.forward, **named: own(*args, **named).bfloat16() for module in found}
 
-
+# %% ../nbs/prototype/07a_machine.ipynb #98bd5063
 def merged_lora(model: Any) -> dict[Any, Any]:
     "For `forwards`: each layer with LoRA computes one product in bfloat16."
     import torch
