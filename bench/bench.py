@@ -15,7 +15,7 @@ from statistics import median
 from typing import Any
 
 import pandas as pd
-from ways import COMMAND, MODEL, PARTS
+from ways import COMMAND, MODEL, PARTS, texts_to_predict
 
 from emo_nb.console import show
 from emo_nb.core import whole_file
@@ -133,6 +133,7 @@ def main() -> None:
     given = parser.parse_args()
     if wrong := sorted(set(given.parts) - set(PARTS)):
         parser.error(f"there is no part {', '.join(wrong)}; there is: {', '.join(PARTS)}")
+    texts_to_predict(1)  # says at once where there is no corpus
     checkpoint(given.smallest)
     for part in given.parts or PARTS:
         started = utc_now()

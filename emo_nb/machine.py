@@ -30,7 +30,7 @@ class FastPath:
         "Is a model of these settings computed as a `LeanBert`, to predict?"
         from emo_nb.lean import can_be_lean
 
-        return self.device == "cpu" and self.dtype in ("float32", cpu_dtype()[0]) and can_be_lean(config)
+        return self.device == "cpu" and self.dtype in ("float32", "float16", cpu_dtype()[0]) and can_be_lean(config)
 
 # %% ../nbs/prototype/07a_machine.ipynb #9f780d2e
 def fast_path(
@@ -127,6 +127,8 @@ def for_prediction(model: Any, path: FastPath) -> Any:
         from emo_nb.lean import LeanBert
 
         return LeanBert(model, dtype)
+    if path.device == "cpu" and path.dtype == "float16":
+        dtype = torch.float32
     made = deepcopy(model).to(path.device, dtype).eval()
     made.set_attn_implementation(path.attention)
     for module, forward in first_token_only(made).items():

@@ -199,7 +199,7 @@ def settings_of(classifier: EmotionClassifier, file: Path, text_col: str | None,
     with open(file, "rb") as raw:
         for block in iter(lambda: raw.read(2**20), b""):
             contents.update(block)
-    computed = classifier.paths[True]
+    computed = classifier.bulk
     return {
         "file": contents.hexdigest(),
         "text column": text_col,

@@ -164,7 +164,7 @@ def test_a_number_format_can_be_asked_for(emo, tiny):
         )
         assert code == 0, err
         said[given[-1] if given else "chosen"] = pd.read_csv(io.StringIO(out)).iloc[0, 2:].astype(float)
-    assert said["chosen"].equals(said["float32"])  # a single text is no bulk work
+    assert (said["chosen"] - said["float32"]).abs().max() < 1e-3  # a single text is no bulk work
     assert (said["bfloat16"] - said["float32"]).abs().max() < 0.02
 
 
