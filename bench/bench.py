@@ -1,6 +1,6 @@
 """How fast emo_nb is beside what else its users could pick, as ratios from one run on one machine.
 
-`python bench/bench.py [PART ...]` with the parts train, score, profile, predict, latency, start, rows, length
+`python bench/bench.py [PART ...]` with the parts train, score, study, profile, predict, latency, start, rows, length
 and threads. Every measurement is a process of its own; the ways take turns, several rounds; medians are compared.
 Each part prints a table and writes results/bench_PART.json.
 """
@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SIZES: dict[str, list[int]] = {  # rows, but tokens for length, and a count for threads
     "train": [8000],
     "score": [20_000],
+    "study": [5000],
     "profile": [4000],
     "predict": [5000],
     "latency": [300],
@@ -36,6 +37,7 @@ SIZES: dict[str, list[int]] = {  # rows, but tokens for length, and a count for 
 ROUNDS = {
     "train": 3,
     "score": 1,
+    "study": 1,
     "profile": 1,
     "predict": 3,
     "latency": 3,
@@ -48,6 +50,7 @@ SLOW = {"the study's recipe": 15}  # measured on so many times fewer rows
 MAIN = {
     "profile": "dense products",
     "score": "seconds",
+    "study": "seconds",
     "latency": "p50",
     "start": "seconds",
     "rows": "seconds",

@@ -484,11 +484,15 @@ PARTS: dict[str, dict[str, Callable[[int], dict[str, Any]]]] = {
         "emo_nb, every layer": with_emo_nb("full"),
     },
     "score": {
-        "the study's recipe, one epoch": with_trainer("study", scored=True),
         "a tuned Trainer, three epochs": with_trainer("tuned", epochs=3, scored=True),
         "emo_nb, LoRA, a quarter of an epoch": with_emo_nb("lora", scored=True, share=4),
         "emo_nb, LoRA, one epoch": with_emo_nb("lora", scored=True),
         "emo_nb, every layer, one epoch": with_emo_nb("full", scored=True),
+    },
+    "study": {
+        "the study's recipe, one epoch": with_trainer("study", scored=True),
+        "emo_nb, LoRA, half an epoch": with_emo_nb("lora", scored=True, share=2),
+        "emo_nb, LoRA, one epoch": with_emo_nb("lora", scored=True),
     },
     "profile": {
         "training, LoRA": profile_of_training("lora"),
