@@ -8,12 +8,12 @@ PIP    := $(BIN)/python -m pip install --disable-pip-version-check -q -c constra
 CORPORA := $(or $(EMO_NB_DATA),$(abspath $(wildcard ../shared/data)))
 TESTENV := EMO_NB_DATA="$(CORPORA)" $(if $(CORPORA),,EMO_NB_OFFLINE=1) HF_HUB_OFFLINE=1
 
-.PHONY: help run full results test check sync notebooks pytest docs bench clean
+.PHONY: help run full results test check sync notebooks pytest docs bench reliability clean
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 
 help: ## say what each target does
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/run.ok: settings.ini setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -62,6 +62,9 @@ docs: $(VENV)/dev.ok ## render the site into _docs (Quarto where installed, smal
 
 bench: $(VENV)/dev.ok ## time training and prediction beside what else there is (an hour; PART=latency for one part)
 	$(BIN)/python bench/bench.py $(PART)
+
+reliability: $(VENV)/dev.ok ## kills, faulty downloads, mutated files, odd texts: many of each, into results/reliability.json
+	$(TESTENV) $(BIN)/python tools/reliability.py
 
 clean: ## remove the environment, the site and caches (runs/ stays)
 	rm -rf $(VENV) _docs _proc build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

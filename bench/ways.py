@@ -491,7 +491,7 @@ PARTS: dict[str, dict[str, Callable[[int], dict[str, Any]]]] = {
     },
     "study": {
         "the study's recipe, one epoch": with_trainer("study", scored=True),
-        "emo_nb, LoRA, half an epoch": with_emo_nb("lora", scored=True, share=2),
+        "emo_nb, LoRA, a quarter of an epoch": with_emo_nb("lora", scored=True, share=4),
         "emo_nb, LoRA, one epoch": with_emo_nb("lora", scored=True),
     },
     "profile": {

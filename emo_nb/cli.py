@@ -138,8 +138,9 @@ def run_command(
     places = (data, text_col, label_col, seed, out, force, device, dtype, attention)
     try:
         made = run(Config(task, corpus, profile, encoder, method, split, unit, *places), say=typer.echo)
-    except KeyboardInterrupt:
-        typer.echo("interrupted; give the same command again, and it goes on from its last checkpoint", err=True)
+    except KeyboardInterrupt as stop:
+        said = f"\ninterrupted; {stop}".removesuffix("; ")  # on a line of its own, below the bar
+        typer.echo(f"{said}; give the same command again, and it goes on from its last checkpoint", err=True)
         raise typer.Exit(130) from None
     report(made.metrics)
     if sample := [corpus for corpus, origin in made.config["origins"].items() if origin == "built-in sample"]:

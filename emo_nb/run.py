@@ -8,8 +8,8 @@ __all__ = ['Material', 'gather', 'first_turns', 'task_of', 'choose_rows', 'check
 
 # %% ../nbs/prototype/11_run.ipynb #b9ea38fb
 import logging
-import shutil
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from .core import DataError, part_folder, refuse_existing, whole_dir
+from .callbacks import last_checkpoint
 from .calibrate import calibrate, calibration_error, plot_reliability, probabilities, reliability
 from .config import CORPORA, METHODS, PROFILES, Config, run_folder
 from .corpora import Reading, load
@@ -38,7 +39,7 @@ from .predict import EmotionClassifier
 from .prepare import PARTS, balance, deduplicate, label_for, split, subset
 from .rundir import Run, open_run, provenance, run_figures, utc_now, write_results
 from .taxonomy import Task, own_task, task_named
-from .train import TrainSettings, fit, last_checkpoint
+from .train import TrainSettings, fit
 
 # %% ../nbs/prototype/11_run.ipynb #a79b9f54
 @dataclass(frozen=True)
@@ -161,23 +162,22 @@ def run(config: Config, say: Callable[[str], None] = print) -> Run:
     record |= {"processes": of, "rows": sizes, "parameters": parameters(model)}
     record |= {"files": material.files, "origins": material.origins}
     say("{}, encoder {}: {all:,} parameters, {trained:,} trained".format(config.method, name, **record["parameters"]))
-    work = work_folder(config, {"data files": material.files, "number of processes": of})
-    if kept := last_checkpoint(work):
-        say(f"going on where an interrupted run stopped, from {kept.name}")
-    history = train(model, tokenizer, parts, labels, config, work)
-    record |= history.attrs
-    record["train_seconds"] = round((utc_now() - started).total_seconds(), 1)
-    say("{examples_per_second:,.0f} examples a second, {padding:.1%} of them padding".format(**history.attrs))
-    with whole_dir(run_folder(config), "metrics.json", config.force) as folder:
-        classifier = EmotionClassifier(save_model(model, tokenizer, folder), tokenizer, config.device, config.dtype)
-        say(f"testing on {sizes['test']:,} rows")
-        logits = classifier.logits(parts["test"].text, progress=config.progress)
-        table = predictions(parts["test"], probabilities(logits, several), labels, classifier.thresholds)
-        figures = run_figures(material.rows, parts["train"], table, tokenizer, labels)
-        record["calibration"], figures["calibration"] = calibration(logits, table, classifier)
-        write_results(folder, {**record, **provenance(started)}, table, history, classifier.thresholds)
-        save_figures(folder / "figures", figures)
-    shutil.rmtree(work)
+    with work_folder(config, {"data files": material.files, "number of processes": of}) as work:
+        if kept := last_checkpoint(work):
+            say(f"going on where an interrupted run stopped, from {kept.name}")
+        history = train(model, tokenizer, parts, labels, config, work)
+        record |= history.attrs
+        record["train_seconds"] = round((utc_now() - started).total_seconds(), 1)
+        say("{examples_per_second:,.0f} examples a second, {padding:.1%} of them padding".format(**history.attrs))
+        with whole_dir(run_folder(config), "metrics.json", config.force) as folder:
+            classifier = EmotionClassifier(save_model(model, tokenizer, folder), tokenizer, config.device, config.dtype)
+            say(f"testing on {sizes['test']:,} rows")
+            logits = classifier.logits(parts["test"].text, progress=config.progress)
+            table = predictions(parts["test"], probabilities(logits, several), labels, classifier.thresholds)
+            figures = run_figures(material.rows, parts["train"], table, tokenizer, labels)
+            record["calibration"], figures["calibration"] = calibration(logits, table, classifier)
+            write_results(folder, {**record, **provenance(started)}, table, history, classifier.thresholds)
+            save_figures(folder / "figures", figures)
     return open_run(run_folder(config))
 
 # %% ../nbs/prototype/11_run.ipynb #e3f027b8
@@ -212,11 +212,11 @@ def train(
     return history
 
 
-def work_folder(config: Config, others: dict[str, Any]) -> Path:
+def work_folder(config: Config, others: dict[str, Any]) -> AbstractContextManager[Path]:
     "Where a run keeps its checkpoints until it is done. `ConfigError` where a run with other settings was interrupted."
     out = run_folder(config)
     if processes()[0]:
-        return out.with_name(f"{out.name}.part")
+        return nullcontext(out.with_name(f"{out.name}.part"))
     apart = ("out", "force", "progress", "data")
     settings = {name: value for name, value in asdict(config).items() if name not in apart}
     return part_folder(out, settings | others, config.force)

@@ -170,22 +170,21 @@ def predict_file(
         raise ConfigError(f"{out} names no format; end it in .csv, .jsonl or .parquet, or pass --format")
     about = rows_about(file) if file.is_file() else 0
     classifier = classifier.for_bulk() if about > BULK else classifier
-    folder = part_folder(out, settings_of(classifier, file, text_col, form), force)
-    parts = sorted(folder.glob(f"[0-9]*.{form}"))
-    texts = texts_in(file, text_col)
-    rows = sum(1 for _ in islice(texts, len(parts) * CHUNK))
-    with tqdm(total=about, initial=rows, unit="text", disable=not progress) as bar:
-        while chunk := list(islice(texts, CHUNK)):
-            parts.append(folder / f"{len(parts):08}.{form}")
-            with whole_file(parts[-1]) as beside:
-                WRITERS[form](classifier.predict(chunk), beside, rows == 0)
-            rows += len(chunk)
-            bar.update(len(chunk))
-    if not parts:
-        shutil.rmtree(folder)
+    with part_folder(out, settings_of(classifier, file, text_col, form), force) as folder:
+        parts = sorted(folder.glob(f"[0-9]*.{form}"))
+        texts = texts_in(file, text_col)
+        rows = sum(1 for _ in islice(texts, len(parts) * CHUNK))
+        with tqdm(total=about, initial=rows, unit="text", disable=not progress) as bar:
+            while chunk := list(islice(texts, CHUNK)):
+                parts.append(folder / f"{len(parts):08}.{form}")
+                with whole_file(parts[-1]) as beside:
+                    WRITERS[form](classifier.predict(chunk), beside, rows == 0)
+                rows += len(chunk)
+                bar.update(len(chunk))
+        if parts:
+            join(parts, out)
+    if not rows:
         raise TextError(f"{file} holds no text")
-    join(parts, out)
-    shutil.rmtree(folder)
     return rows
 
 # %% ../nbs/prototype/11c_stream.ipynb #b4a4135b

@@ -12,6 +12,13 @@ from helpers import official_rows, settle, tiny_run, write_official
 DATA = os.environ.get("EMO_NB_DATA")
 
 
+def pytest_collection_modifyitems(items):
+    "Tests that say how much they tried are those that `make reliability` runs."
+    for item in items:
+        if "tried" in item.fixturenames:
+            item.add_marker("reliability")
+
+
 @pytest.fixture
 def tried(request):
     "`tried(what, count)` says how much a test has tried, once nothing was lost; `make reliability` adds it up."

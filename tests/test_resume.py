@@ -1,29 +1,86 @@
-"""A training that was killed goes on with the same command, and ends as if nothing had happened."""
+"""A training that is stopped, however it is stopped, goes on with the same command, and ends as if nothing had happened."""
 
 import hashlib
+import json
+import os
+import random
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
-OFTEN = """
+KILLS = int(os.environ.get("KILLS", 6))
+
+FORKS = """
+import json, os, signal, sys
+from dataclasses import replace
+import peft, torch, transformers
+import emo_nb.run
 from emo_nb.cli import main
 from emo_nb.config import METHODS, PROFILES
-from dataclasses import replace
 for settings in METHODS.values():
     settings["save_steps"] = 2
 PROFILES["tiny"] = replace(PROFILES["tiny"], epochs=2)
-main()
-"""  # two epochs of a dozen steps, with a checkpoint each other step
+print("ready", flush=True)
+for line in sys.stdin:
+    given = json.loads(line)
+    child = os.fork()
+    if child == 0:
+        out = os.open(given["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(out, 1), os.dup2(out, 2)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        exec(given["first"])
+        sys.argv[1:] = ["run", "--profile", "tiny", *given["args"]]
+        try:
+            main()
+        except SystemExit as end:
+            os._exit(end.code or 0)
+        os._exit(0)
+    print(child, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""  # each run is a process of its own, which need not import torch anew; two epochs, a checkpoint each other step
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 
 
-def command(*args):
-    "The run of both samples, in a process of its own."
-    return [sys.executable, "-c", OFTEN, "run", "--profile", "tiny", *args]
+class Command:
+    "`emo-nb run` in a process of its own."
+
+    def __init__(self, forks, *args, first=""):
+        self.forks, self.log = forks, Path("log.txt").absolute()
+        forks.stdin.write(json.dumps({"args": args, "log": str(self.log), "first": first}) + "\n")
+        forks.stdin.flush()
+        self.process = int(forks.stdout.readline())
+
+    def ended(self):
+        "Its exit code, and all it said."
+        return int(self.forks.stdout.readline()), self.log.read_text()
+
+
+@pytest.fixture
+def forks(here):
+    "What starts runs."
+    with subprocess.Popen(
+        [sys.executable, "-c", FORKS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as it:
+        assert it.stdout.readline() == "ready\n"
+        yield it
+        it.stdin.close()
+
+
+def stopped(command, moment, how=signal.SIGKILL):
+    "Send a signal as soon as the moment has come; what the command ended with."
+    while not moment() and os.path.exists(f"/proc/{command.process}"):
+        time.sleep(0.002)
+    with suppress(ProcessLookupError):
+        os.kill(command.process, how)
+    return command.ended()
 
 
 def weights(folder):
@@ -31,45 +88,117 @@ def weights(folder):
     return hashlib.sha256((folder / "model" / "model.safetensors").read_bytes()).hexdigest()
 
 
-def killed_in(moment, args, folder):
-    "Start a command and kill it as soon as the moment has come."
-    with subprocess.Popen(args, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        while process.poll() is None and not moment(folder):
-            time.sleep(0.005)
-        process.send_signal(signal.SIGKILL)
-    assert process.returncode == -signal.SIGKILL, "it ended before it was killed"
-
-
 def whole(folder):
     "The steps whose checkpoints are whole."
     return {int(file.parent.name.split("-")[1]) for file in folder.glob("checkpoint-*/whole")}
 
 
-MOMENTS = {
-    "within the first epoch": lambda folder: 4 in whole(folder),
-    "while a checkpoint is written": lambda folder: (folder / "checkpoint-6").exists(),
-    "after the first epoch": lambda folder: max(whole(folder), default=0) > 12,
-}
+def torn(folder):
+    "Checkpoints that are being written."
+    return [path for path in folder.glob("checkpoint-*") if not (path / "whole").exists()]
 
 
-def test_a_training_killed_three_times_ends_with_the_same_weights(here):
-    subprocess.run(command("--out", "undisturbed"), check=True, capture_output=True)
-    args, folder = command("--out", "run"), here / "run.part"
-    for moment in MOMENTS.values():
-        killed_in(moment, args, folder)
-        assert not (here / "run").exists()
-    reached = max(whole(folder))
-    done = subprocess.run(args, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert f"going on where an interrupted run stopped, from checkpoint-{reached}" in done.stdout
-    assert weights(here / "run") == weights(here / "undisturbed")
-    same = [pd.read_csv(run / "history.csv") for run in (here / "run", here / "undisturbed")]
-    pd.testing.assert_frame_equal(*same)
-    assert {path.name for path in here.iterdir()} == {"run", "undisturbed"}
+def same(run, undisturbed):
+    "Did both learn the same, and take the same way there?"
+    assert weights(run) == weights(undisturbed)
+    pd.testing.assert_frame_equal(*(pd.read_csv(folder / "history.csv") for folder in (run, undisturbed)))
 
 
-def test_going_on_with_other_settings_is_refused_and_names_them(emo, here):
-    killed_in(MOMENTS["within the first epoch"], command("--out", "run"), here / "run.part")
+def test_a_training_killed_at_random_moments_ends_with_the_same_weights(forks, here, tried):
+    assert Command(forks, "--out", "undisturbed").ended()[0] == 0
+    part, chance, within = here / "run.part", random.Random(0), 0
+    for kill in range(KILLS):
+        wait, since = chance.uniform(0, 0.1 if kill % 2 else 1), []
+
+        def moment(kill=kill, wait=wait, since=since):
+            "A while after training began; each second time, a while after the next checkpoint was begun."
+            if not since and (torn(part) if kill % 2 else (part / "settings.json").exists()):
+                since.append(time.monotonic())
+            return since and time.monotonic() - since[0] >= wait
+
+        code, said = stopped(Command(forks, "--out", "run"), moment)
+        if code == 0:  # it was done before the moment came
+            same(here / "run", here / "undisturbed")
+            shutil.rmtree(here / "run")
+        else:
+            assert code == -signal.SIGKILL, said
+            assert not (here / "run").exists()
+            within += bool(torn(part))
+    reached = max(whole(part), default=0)
+    code, said = Command(forks, "--out", "run").ended()
+    assert code == 0, said
+    assert not reached or f"going on where an interrupted run stopped, from checkpoint-{reached}" in said
+    same(here / "run", here / "undisturbed")
+    assert within >= KILLS // 10
+    assert {path.name for path in here.iterdir()} == {"run", "undisturbed", "log.txt"}
+    tried("kills of a training", KILLS)
+    tried("of these, within the writing of a checkpoint", within)
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on_and_the_same_is_learnt(forks, here, tried):
+    code, said = stopped(Command(forks, "--out", "run"), lambda: 4 in whole(here / "run.part"), signal.SIGINT)
+    reached = max(whole(here / "run.part"))
+    assert code == 130
+    assert "Traceback" not in said
+    last = f"interrupted; all is saved in checkpoint-{reached}; give the same command again, and it goes on from its"
+    assert said.splitlines()[-1].startswith(last)
+    code, said = Command(forks, "--out", "run").ended()
+    assert code == 0, said
+    assert f"from checkpoint-{reached}" in said
+    assert Command(forks, "--out", "undisturbed").ended()[0] == 0
+    same(here / "run", here / "undisturbed")
+    tried("Ctrl-C in a training", 1)
+
+
+FILLS_UP = """
+import resource
+from emo_nb.callbacks import checkpoints_callback as plain
+def checkpoints_callback(*given):
+    made = plain(*given)
+    before = made.on_step_end
+    def on_step_end(args, state, control, **others):
+        if state.global_step == 6:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+        return before(args, state, control, **others)
+    made.on_step_end = on_step_end
+    return made
+emo_nb.train.checkpoints_callback = checkpoints_callback
+"""  # from then on the system refuses files as long as a checkpoint's
+
+
+def test_a_disk_that_fills_up_leaves_the_last_checkpoint_and_one_sentence(forks, here, tried):
+    code, said = Command(forks, "--out", "run", first=FILLS_UP).ended()
+    assert code == 2
+    assert "Traceback" not in said
+    assert "run.part cannot be written, for the disk is full" in said.splitlines()[-1]
+    assert "free some space, then give the same command again" in said.splitlines()[-1]
+    assert 4 in whole(here / "run.part")
+    code, said = Command(forks, "--out", "run").ended()
+    assert code == 0, said
+    assert "from checkpoint-4" in said
+    assert Command(forks, "--out", "undisturbed").ended()[0] == 0
+    same(here / "run", here / "undisturbed")
+    tried("a disk that fills up in a checkpoint", 1)
+
+
+def test_two_runs_never_share_a_directory(forks, emo, here, tried):
+    first = Command(forks, "--out", "run")
+    while 2 not in whole(here / "run.part"):
+        time.sleep(0.002)
+    os.kill(first.process, signal.SIGSTOP)
+    for force in ([], ["--force"]):
+        code, _, err = emo("run", "--profile", "tiny", "--out", "run", *force)
+        assert code == 2
+        assert "another process is at work in" in err.splitlines()[-1]
+    os.kill(first.process, signal.SIGCONT)
+    assert first.ended()[0] == 0
+    assert Command(forks, "--out", "undisturbed").ended()[0] == 0  # which is also: the same seed, the same weights
+    same(here / "run", here / "undisturbed")
+    tried("two runs at once into one directory", 2)
+
+
+def test_going_on_with_other_settings_is_refused_and_names_them(forks, emo, here):
+    stopped(Command(forks, "--out", "run"), lambda: 4 in whole(here / "run.part"))
     there = sorted(Path("run.part").rglob("*"))
     code, _, err = emo("run", "--profile", "tiny", "--out", "run", "--seed", "7", "--method", "full")
     assert code == 2
