@@ -33,7 +33,7 @@ TEXTS = [
 
 @pytest.fixture(scope="session")
 def classifier(tiny):
-    return EmotionClassifier.load(tiny.folder)
+    return EmotionClassifier.load(tiny.folder, dtype="float32")
 
 
 @pytest.fixture(autouse=True)
