@@ -15,7 +15,7 @@ from .calibrate import probabilities, temperature, thresholds
 from .core import ConfigError
 from .evaluate import indicators, predictions
 from .machine import cpu_dtype
-from .model import quiet
+from .checks import quiet
 
 # %% ../nbs/prototype/10c_baselines.ipynb #db7ceeeb
 def word_features(train: pd.Series, *others: pd.Series) -> list[Any]:
@@ -32,7 +32,7 @@ def mean_states(texts: pd.Series, encoder: Any, tokenizer: Any, batch_size: int 
     from transformers import AutoModel
 
     with quiet():
-        model = AutoModel.from_pretrained(encoder, use_safetensors=True).eval()
+        model = AutoModel.from_pretrained(encoder, use_safetensors=True, trust_remote_code=False).eval()
     ids = tokenizer(list(texts), truncation=True, return_token_type_ids=False)["input_ids"]
     order = np.argsort([len(i) for i in ids], kind="stable")
     states = np.empty((len(ids), model.config.hidden_size), dtype=np.float32)

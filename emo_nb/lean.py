@@ -13,25 +13,29 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from .core import ModelError
+from .checks import check_report
 
 # %% ../nbs/prototype/07_lean.ipynb #4b5f2601
 class SavedBert:
     "A BERT classifier's settings and weights, as transformers saves them. `ModelError` where they do not fit together."
 
-    def __init__(self, config: Any, weights: dict[str, torch.Tensor]):
+    def __init__(self, config: Any, weights: dict[str, torch.Tensor], where: Path | str = "the model"):
         self.config, self.weights = config, weights
-        for name, shape in shapes(config).items():
-            found = tuple(weights[name].shape) if name in weights else "missing"
-            if found != shape:
-                raise ModelError(f"the weights {name} are {found}, and should be {shape}: they are another model's")
+        wanted, found = shapes(config), {name: tuple(tensor.shape) for name, tensor in weights.items()}
+        report: dict[str, Any] = {
+            "missing_keys": wanted.keys() - found.keys(),
+            "unexpected_keys": found.keys() - wanted.keys(),
+        }
+        both = wanted.keys() & found.keys()
+        report["mismatched_keys"] = {(name, found[name], wanted[name]) for name in both if found[name] != wanted[name]}
+        check_report(report, where)
 
     @classmethod
     def load(cls, config: Any, file: Path) -> "SavedBert":
         "The weights of a safetensors file."
         from safetensors.torch import load_file
 
-        return cls(config, load_file(file))
+        return cls(config, load_file(file), file)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         "The weights by their names, as a model of torch gives them."
@@ -62,6 +66,8 @@ def can_be_lean(config: Any) -> bool:
     "Do these settings describe a model that `LeanBert` computes, on a torch that can?"
     able = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
     known = config.model_type == "bert" and config.hidden_act == "gelu" and not getattr(config, "is_decoder", False)
+    heads = config.num_attention_heads
+    known = known and config.num_hidden_layers > 0 and heads > 0 and config.hidden_size % heads == 0
     return able and known and config.architectures == ["BertForSequenceClassification"]
 
 # %% ../nbs/prototype/07_lean.ipynb #3180cf61

@@ -16,7 +16,7 @@ import pandas as pd
 
 from .batches import batches, out_of_memory, padded
 from .calibrate import probabilities
-from .core import TextError
+from .core import ModelError, TextError
 from .machine import FastPath, fast_path, for_prediction
 from .model import load_model
 
@@ -111,7 +111,13 @@ class EmotionClassifier:
         if path not in self.ready:
             self.ready[path] = for_prediction(self.model, path)
         with tqdm(total=len(ids), unit="text", disable=not progress) as bar:
-            return logits_of(self.ready[path], ids, tokens, bar)
+            found = logits_of(self.ready[path], ids, tokens, bar)
+        if len(wrong := np.flatnonzero(~np.isfinite(found).all(1))):
+            raise ModelError(
+                f"the model's answer to text {wrong[0]} is no number: its weights are damaged, or their products too "
+                f"large for {path.dtype}; use another model{'' if path.dtype == 'float32' else ', or float32'}"
+            )
+        return found
 
     def predict_proba(
         self, texts: str | Iterable[str], tokens: int = BATCH_TOKENS, progress: bool = False

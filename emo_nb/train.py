@@ -33,7 +33,8 @@ from .core import disk_full
 from .batches import TokenBatches, out_of_memory, waste
 from .encode import TextDataset
 from .machine import FastPath, arithmetic, fast_path, for_training, peak
-from .model import last_layer, quiet
+from .checks import quiet
+from .model import last_layer
 
 logger = logging.getLogger("emo_nb")
 
