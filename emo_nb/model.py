@@ -78,8 +78,8 @@ def tokenizer_of(folder: Path, max_length: int | None = None) -> Any:
 
     try:
         with quiet():
-            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
             config = config_of(folder)
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except ModelError:
         raise
     except Exception as error:
