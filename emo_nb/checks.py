@@ -124,20 +124,23 @@ def weight_files(folder: Path) -> list[Path]:
     raise ModelError(f"{folder} has no safetensors weights (no {whole.name}){why}: save the model as safetensors")
 
 # %% ../nbs/prototype/06b_checks.ipynb #e62b5bc2
-def check_numbers(files: Sequence[Path]) -> None:
-    "Raise `ModelError` where a file is not whole, or weights are no finite fractions."
+def check_numbers(files: Sequence[Path]) -> int:
+    "How many numbers the files hold. `ModelError` where one is not whole, or weights are no finite fractions."
     from safetensors import safe_open
 
+    count = 0
     for file in files:
         try:
             with safe_open(file, "pt") as opened:
                 for name in opened.keys():  # noqa: SIM118 (it is no dict)
-                    if why := flaw(name, opened.get_tensor(name)):
+                    count += (weights := opened.get_tensor(name)).numel()
+                    if why := flaw(name, weights):
                         raise ModelError(f"{file}: the weights {name} {why}; get the file anew, or use another model")
         except ModelError:
             raise
         except Exception as error:  # safetensors has errors of its own
             raise ModelError(f"{file} is no whole safetensors file ({first_line(error)}); get it anew") from error
+    return count
 
 
 def flaw(name: str, weights: Any) -> str:
@@ -191,13 +194,20 @@ def quiet() -> Iterator[None]:
 
 def opened(folder: Path, config: Any) -> tuple[Any, dict[str, Any]]:
     "The transformers classifier of a folder, and its report of what was missing, extra or of another shape."
+    import torch
     from transformers import AutoModelForSequenceClassification
 
-    check_numbers(weight_files(folder))
+    stored = check_numbers(weight_files(folder))
     options = {"use_safetensors": True, "trust_remote_code": False, "attn_implementation": "eager"}
     options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}  # they are in the report
     try:
         with quiet():
+            with torch.device("meta"):  # takes no memory
+                wanted = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
+            if wanted.num_parameters() > 2 * stored:
+                raise ModelError(
+                    f"its weights are {stored:,} numbers, config.json asks for {wanted.num_parameters():,}"
+                )
             return AutoModelForSequenceClassification.from_pretrained(folder, config=config, **options)
     except Exception as error:  # each architecture has errors of its own
         raise ModelError(
