@@ -24,6 +24,7 @@ from .card import cards
 from .core import ModelError, first_line
 from .evaluate import metrics, plot_confusion, plot_f1, scores
 from .explore import lengths, plot_counts, plot_lengths
+from .tables import csv_quoting
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -88,7 +89,7 @@ def write_results(
             (folder / name / "README.md").write_text(card)
     scores(table, labels).round(4).to_csv(folder / "scores.csv")
     history.to_csv(folder / "history.csv", index=False)
-    table.to_csv(folder / "predictions.csv", index=False)
+    table.to_csv(folder / "predictions.csv", index=False, quoting=csv_quoting(table))
 
 
 def run_figures(

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FILE', 'LINE', 'SUFFIXES', 'MAX_BYTES', 'Row', 'files_of', 'archive_files', 'plain_rows', 'quoted_rows', 'checked',
-           'table_of', 'refusals', 'parquet_frame', 'json_table']
+           'table_of', 'refusals', 'parquet_frame', 'json_table', 'csv_quoting']
 
 # %% ../nbs/feasibility/02a_tables.ipynb #68181d65
 import csv
@@ -159,3 +159,10 @@ def json_table(name: str, text: str) -> tuple[pd.DataFrame, pd.DataFrame]:
         else:
             refused.append((name, line, "not a JSON object"))
     return pd.DataFrame(kept), refusals(refused)
+
+# %% ../nbs/feasibility/02a_tables.ipynb #736ee281
+def csv_quoting(table: pd.DataFrame) -> int:
+    "How to quote a table as CSV so that it has as many rows for whoever reads it."
+    words = (word for column in table.select_dtypes(exclude="number") for word in table[column])
+    lone = any("\r" in word for word in words if isinstance(word, str))
+    return csv.QUOTE_NONNUMERIC if lone else csv.QUOTE_MINIMAL

@@ -1,0 +1,227 @@
+"""Texts are anything: a row of probabilities each, in the order given, the same in whatever company."""
+
+import csv
+import io
+import json
+import os
+import random
+
+import numpy as np
+import pandas as pd
+import pytest
+from test_foreign_models import small
+
+from emo_nb.predict import BULK, EmotionClassifier
+
+MANY = int(os.environ.get("TEXTS", 400))  # random texts
+ODD = {
+    "empty": "",
+    "blanks": "   ",
+    "line ends": "\n\r\n\t\v\f ",
+    "a megabyte": "help me " * 125_000,
+    "one word": "a" * 100_000,
+    "lone surrogate": "so \udfff sad",
+    "only surrogates": "\ud800\ud800",
+    "halves of an emoji": "\ud83d\ude00",
+    "NUL": "I am\x00 so glad",
+    "only NUL": "\x00",
+    "controls": "\x1b[31mred\x07\x7f\x85",
+    "right to left": "אני כל כך שמח היום, شكرا جزيلا",
+    "turned": "\u202ethis is fine\u202c",
+    "combining marks": "e" + "\u0301" * 500,
+    "skin tones": "👍🏽👩🏿‍🚀👨🏻‍🤝‍👨🏾 I love it",
+    "HTML": '<p class="x" onclick="y()">I &amp; you</p><script>alert(1)</script>',
+    "German": "Ich freue mich über das schöne Wetter, große Klasse!",
+    "Chinese": "今天真是太高兴了",
+    "Thai": "วันนี้ฉันมีความสุขมาก",
+    "Hindi": "मैं बहुत खुश हूँ",
+    "mixed line ends": "one\r\ntwo\rthree\nfour\u2028five\x85six",
+    "no characters": "\ufffe\uffff\U0010ffff",
+    "byte order mark": "\ufeffhello",
+    "nothing to see": "\u200b\u200d\u2060" * 20,
+    "the tokeniser's own words": "[CLS] [SEP] [PAD] [MASK] [UNK] [SEP]",
+    "a formula": '=HYPERLINK("x")',
+    "quotes": 'she said "no", and; left\tthen "',
+    "a missing value's name": "NA",
+    "a number": "12",
+    "an ordinary one": "Thank you so much, you saved my week",
+}
+MOST = {"float32": 1e-5, "bfloat16": 1e-3, None: 1e-3}  # that company may change a probability
+
+
+@pytest.fixture(scope="module")
+def folders(tiny, feelings, tmp_path_factory):
+    "One label a text, several labels a text, and two models that are no BERT."
+    made = {"one label": tiny.folder, "several": feelings.folder}
+    return made | {name: small(tmp_path_factory.mktemp("other") / name, name) for name in ("distilbert", "roberta")}
+
+
+def in_company(classifier, texts, order, sizes):
+    "Probabilities of texts that are given in this order and in parts of these sizes, sorted back."
+    found = np.full((len(texts), len(classifier.labels)), np.nan)
+    start, sizes = 0, iter(sizes)
+    while start < len(texts):
+        rows = order[start : start + next(sizes)]
+        found[rows] = classifier.predict_proba([texts[i] for i in rows])
+        start += len(rows)
+    return found
+
+
+def check_probabilities(proba, classifier, texts):
+    "A row a text, each of numbers from 0 to 1, which sum to one where a text has one label."
+    assert proba.shape == (len(texts), len(classifier.labels))
+    assert np.isfinite(proba).all()
+    assert proba.min() >= 0
+    assert proba.max() <= 1
+    if not classifier.multi_label:
+        np.testing.assert_allclose(proba.sum(1), 1, atol=1e-9)
+
+
+def check_company(first, second, most, texts):
+    "No probability differs by more; the message shows the text."
+    change = np.abs(first - second).max(1)
+    worst = change.argmax()
+    assert change[worst] <= most, f"{change[worst]:.1e} in text {worst}: {texts[worst][:80]!a}"
+
+
+@pytest.mark.parametrize("dtype", MOST)
+@pytest.mark.parametrize("kind", ["one label", "several", "distilbert", "roberta"])
+def test_an_odd_text_has_its_row_of_probabilities_alone_and_in_company(folders, kind, dtype):
+    classifier, texts = EmotionClassifier.load(folders[kind], dtype=dtype), list(ODD.values())
+    together = classifier.predict_proba(texts)
+    check_probabilities(together, classifier, texts)
+    alone = np.vstack([classifier.predict_proba(text) for text in texts])
+    check_company(alone, together, MOST[dtype], texts)
+    if dtype is None:
+        exact = EmotionClassifier.load(folders[kind], dtype="float32").predict_proba(texts)
+        check_company(alone, exact, 1e-3, texts)
+
+
+@pytest.mark.parametrize("kind", ["one label", "several"])
+def test_as_bulk_work_an_odd_text_has_the_same_row_whatever_stands_beside_it(folders, kind):
+    bulk, texts = EmotionClassifier.load(folders[kind]).for_bulk(), list(ODD.values())
+    together = bulk.predict_proba(texts)
+    check_probabilities(together, bulk, texts)
+    check_company(np.vstack([bulk.predict_proba(text) for text in texts]), together, 1e-3, texts)
+
+
+ALPHABETS = [
+    "abcdefghijklmnopqrstuvwxyz      ", "ABC xyz 0123456789 !?.,;:'\"()[]{}", "ÀÉîõüßẞıİﬁǆ æø",
+    "אבגדה שלום", "مرحبا بالعالم ", "你好世界今天天气", "こんにちは カタカナ", "привет мир", "ภาษาไทย ", "한국어 안녕",
+    "e\u0300\u0301\u0302\u0308\u20e3 ", "😀👍🏽👩🏿‍🚀👨‍👩‍👧❤️🏳️‍🌈 ", "x\ud800\udfff\udc00", "a\x00\x01\x1b\x7f\ufffe\uffff", "ab\r\n\t\v\f\u2028\u2029\x85",
+    "<b>&amp;</b>", "a\u200b\u200d\u202e\u2066\ufeff",
+]  # fmt: skip
+WORDS = [
+    "so",
+    "sad",
+    "happy",
+    "the",
+    "I",
+    "love",
+    "it",
+    "not",
+    "[SEP]",
+    "you",
+    "cried",
+    "all",
+    "day",
+    "and",
+    "night",
+    "😭",
+    "why",
+]
+
+
+def random_text(dice):
+    "Characters of one to three alphabets, or words; mostly few, seldom hundreds."
+    size = int(dice.choice((0, 1, 2, 5, 10, 20, 20, 40, 40, 80, 150, 600)) * dice.uniform(0, 1.5))
+    if dice.random() < 0.3:
+        return " ".join(dice.choice(WORDS) for _ in range(size // 4))
+    letters = "".join(dice.sample(ALPHABETS, dice.choice((1, 1, 2, 3))))
+    return "".join(dice.choice(letters) for _ in range(size))
+
+
+@pytest.mark.parametrize(("kind", "dtype"), [("one label", "float32"), ("several", "bfloat16"), ("one label", None)])
+def test_random_texts_have_the_same_rows_in_two_different_companies(folders, kind, dtype, tried):
+    dice, classifier = random.Random(7), EmotionClassifier.load(folders[kind], dtype=dtype)
+    texts = [random_text(dice) for _ in range(MANY)]
+    as_given = in_company(classifier, texts, np.arange(MANY), iter(lambda: BULK, None))
+    check_probabilities(as_given, classifier, texts)
+    shuffled = np.random.default_rng(7).permutation(MANY)
+    check_company(
+        in_company(classifier, texts, shuffled, iter(lambda: dice.randint(1, 60), None)), as_given, MOST[dtype], texts
+    )
+    tried(f"random texts in two companies, {dtype or 'as the machine chooses'}", MANY)
+
+
+# Through the command
+
+KEPT = {name: text for name, text in ODD.items() if "surrogate" not in name and "halves" not in name}
+
+
+def write(file, texts):
+    "A table of one column of texts."
+    if file.suffix == ".csv":
+        with open(file, "w", newline="", encoding="utf-8") as out:
+            csv.writer(out, quoting=csv.QUOTE_ALL).writerows([["text"], *([text] for text in texts)])
+    elif file.suffix == ".jsonl":
+        file.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
+    else:
+        pd.DataFrame({"text": texts}).to_parquet(file)
+
+
+def read(file):
+    "The texts of an answer, by readers that are not ours."
+    if file.suffix == ".csv":
+        with open(file, newline="", encoding="utf-8") as rows:
+            return [row["text"] for row in csv.DictReader(rows)]
+    if file.suffix == ".jsonl":
+        return [json.loads(line)["text"] for line in file.read_text("utf-8").split("\n") if line]
+    return pd.read_parquet(file).text.tolist()
+
+
+@pytest.mark.parametrize("form", [".csv", ".jsonl", ".parquet"])
+@pytest.mark.parametrize("source", [".csv", ".jsonl", ".parquet"])
+def test_odd_texts_go_through_files_unchanged_and_in_order(emo, tiny, here, source, form):
+    csv.field_size_limit(2**31 - 1)
+    write(here / f"in{source}", KEPT.values())
+    code, _, err = emo("predict", "--model", tiny.folder, "--file", f"in{source}", "--out", f"out{form}")
+    assert code == 0, err
+    assert read(here / f"out{form}") == list(KEPT.values())
+
+
+@pytest.mark.parametrize("form", [".csv", ".jsonl", ".parquet"])
+def test_half_a_character_in_json_is_replaced_and_a_whole_one_put_together(emo, tiny, here, form):
+    (here / "in.jsonl").write_text('{"text": "so \\udfff sad"}\n{"text": "\\ud83d\\ude00"}\n{"text": "\\ud800"}\n')
+    code, _, err = emo("predict", "--model", tiny.folder, "--file", "in.jsonl", "--out", f"out{form}")
+    assert code == 0, err
+    assert read(here / f"out{form}") == ["so \ufffd sad", "😀", "\ufffd"]
+
+
+@pytest.mark.parametrize("form", ["table", "csv", "jsonl"])
+def test_odd_texts_as_arguments_have_a_row_each(emo, tiny, form):
+    texts = [text for text in KEPT.values() if "\x00" not in text and len(text) < 10_000]  # what a shell can pass
+    code, out, err = emo("predict", "--model", tiny.folder, "--format", form, "--", *texts, "not UTF-8: \udcff")
+    assert code == 0, err
+    if form == "table":
+        rows = out.splitlines()  # at every character that ends a line, which none of the texts may do
+        assert "\x1b" not in out
+    elif form == "csv":
+        rows = [row["text"] for row in csv.DictReader(io.StringIO(out, newline=""))]
+        assert rows == [*texts, "not UTF-8: \ufffd"]
+    else:
+        rows = [json.loads(line)["text"] for line in out.split("\n") if line]
+        assert rows == [*texts, "not UTF-8: \ufffd"]
+    assert len(rows) == len(texts) + 1
+
+
+@pytest.mark.parametrize("way", ["pipe", "file"])
+def test_lines_are_texts_whatever_ends_them(emo, tiny, here, way):
+    texts = [text for text in KEPT.values() if not set(text) & set("\r\n") and len(text) < 200_000]
+    ends = ("\n", "\r\n", "\r")
+    lines = "".join(text + ends[i % 3] for i, text in enumerate(texts)).encode()
+    (here / "in.txt").write_bytes(lines)
+    given = ("--file", "in.txt") if way == "file" else ()
+    code, out, err = emo("predict", "--model", tiny.folder, *given, "--format", "jsonl", stdin=lines)
+    assert code == 0, err
+    assert [json.loads(line)["text"] for line in out.split("\n") if line] == texts
