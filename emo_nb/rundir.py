@@ -131,6 +131,8 @@ def open_run(folder: str | Path) -> Run:
         raise ModelError(f"{folder} is not a run directory (no {missing[0]}); `emo-nb run` makes one")
     try:
         config, found = (json.loads((folder / name).read_text()) for name in ("config.json", "metrics.json"))
+        if not isinstance(found, dict) or not isinstance(config, dict) or not {"task", "files"} <= config.keys():
+            raise ValueError("config.json does not say of what task and files it was made")
     except ValueError as error:
         raise ModelError(f"{folder} is damaged ({first_line(error)}); make the run again") from error
     return Run(

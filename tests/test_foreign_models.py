@@ -393,3 +393,12 @@ def test_the_command_refuses_a_foreign_encoder_in_one_line(emo, sound, here, wha
 def test_an_adapter_by_itself_is_no_model_and_that_is_said(tiny):
     with pytest.raises(ModelError, match="holds an adapter"):
         load_model(Path(tiny.folder) / "adapter")
+
+
+@pytest.mark.parametrize("said", ["[1]", "{}", "null", "hello"])
+def test_a_run_whose_settings_are_none_is_refused_when_it_is_scored_again(emo, tiny, here, said):
+    folder = shutil.copytree(tiny.folder, here / "run")
+    (folder / "config.json").write_text(said)
+    code, out, err = emo("evaluate", folder)
+    check_mistake(code, err, [str(folder), "is damaged"])
+    assert not out
