@@ -84,7 +84,7 @@ def check_settings(config: Any, file: Path) -> None:
         raise ModelError(f"{file}: the pad_token_id {pad} is outside the vocabulary of {words}; get the model anew")
     check_calibration(config, file)
 
-
+# %% ../nbs/prototype/06b_checks.ipynb #3854ed97
 def check_calibration(config: Any, file: Path) -> None:
     "Raise `ModelError` where thresholds or temperature are no numbers in their range, or for labels that are none."
     cuts, warmth = getattr(config, "emo_nb_thresholds", {}), getattr(config, "emo_nb_temperature", 1)
@@ -191,7 +191,7 @@ def quiet() -> Iterator[None]:
         if bars:
             logging.enable_progress_bar()
 
-
+# %% ../nbs/prototype/06b_checks.ipynb #f7eb52ad
 def opened(folder: Path, config: Any) -> tuple[Any, dict[str, Any]]:
     "The transformers classifier of a folder, and its report of what was missing, extra or of another shape."
     import torch

@@ -120,7 +120,7 @@ def whole_dir(path: str | Path, mark: str, force: bool = False) -> Iterator[Path
         for rest in (beside, old):
             shutil.rmtree(rest, ignore_errors=True)
 
-
+# %% ../nbs/feasibility/00_core.ipynb #26538621
 def refuse_existing(path: Path, mark: str, force: bool) -> None:
     "Raise `ConfigError` where something stands at `path`, unless it is empty or may be replaced and holds `mark`."
     if path.is_file():
@@ -169,7 +169,7 @@ def part_folder(out: Path, settings: dict[str, Any], force: bool = False) -> Ite
         (folder / LOCK).unlink(missing_ok=True)
         folder.rmdir()
 
-
+# %% ../nbs/feasibility/00_core.ipynb #2ff2ff94
 def remove(path: Path) -> None:
     "Remove a file or a folder with all that is in it."
     shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -190,7 +190,7 @@ def clear(folder: Path) -> None:
         if path.name != LOCK:
             remove(path)
 
-
+# %% ../nbs/feasibility/00_core.ipynb #7d6a2020
 def begin(folder: Path, settings: dict[str, Any]) -> None:
     "Write down the settings; `ConfigError` where others are written there."
     record = folder / SETTINGS

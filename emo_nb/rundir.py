@@ -119,7 +119,7 @@ class Run:
 
 WORDS = dict.fromkeys(("corpus", "group", "text", "label", "predicted"), str)  # a label may be called 0 or None
 
-
+# %% ../nbs/prototype/10a_rundir.ipynb #4d9db5e4
 def open_run(folder: str | Path) -> Run:
     "A run directory's contents. Raises `ModelError` where the folder is none."
     folder = Path(folder)

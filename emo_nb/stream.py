@@ -69,7 +69,7 @@ def csv_texts(file: Path, text_col: str | None) -> Iterator[Any]:
                 raise TextError(f"{file}, line {line}: {reason}; mend it, then go on")
             yield fields[place]
 
-
+# %% ../nbs/prototype/11c_stream.ipynb #75df8283
 def json_texts(file: Path, text_col: str | None) -> Iterator[Any]:
     "One key of JSON objects, one object a line."
     with open(file, encoding="utf-8-sig", newline="\n") as lines:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['logger', 'TrainSettings', 'rates', 'optimizer', 'keep_memory', 'give_memory_back', 'dev_scores', 'short_text_trainer',
-           'fit', 'longest_first', 'callbacks', 'history_of', 'speed', 'arguments']
+           'fit', 'longest_first', 'callbacks', 'history_of', 'speed', 'check_trains', 'arguments']
 
 # %% ../nbs/prototype/08_train.ipynb #468a9d25
 import ctypes
@@ -29,7 +29,7 @@ from emo_nb.callbacks import (
     last_checkpoint,
     progress_callback,
 )
-from .core import disk_full
+from .core import ConfigError, disk_full
 from .batches import TokenBatches, out_of_memory, waste
 from .encode import TextDataset
 from .machine import FastPath, arithmetic, fast_path, for_training, peak
@@ -116,10 +116,11 @@ def dev_scores(prediction: Any) -> dict[str, float]:
     return {"average_precision": precision, "choice": precision}
 
 # %% ../nbs/prototype/08_train.ipynb #79540154
-def short_text_trainer(**options: Any) -> Any:
-    "A Trainer whose training batches hold as many tokens each; every row counts alike."
+def short_text_trainer(callbacks: list[Any], **options: Any) -> Any:
+    "A Trainer whose training batches hold as many tokens each; every row counts alike. It tells only what `callbacks` do."
     from torch.utils.data import DataLoader
     from transformers import Trainer
+    from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
     class ShortTextTrainer(Trainer):
         parts = 1  # that a batch is computed in
@@ -153,7 +154,12 @@ def short_text_trainer(**options: Any) -> Any:
             give_memory_back()
             return self.training_step(model, inputs, num_items_in_batch)
 
-    return ShortTextTrainer(**options)
+    trainer = ShortTextTrainer(compute_metrics=dev_scores, **options)
+    for kind in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(kind)
+    for callback in callbacks:
+        trainer.add_callback(callback)
+    return trainer
 
 # %% ../nbs/prototype/08_train.ipynb #d3123414
 def fit(
@@ -175,7 +181,6 @@ def fit(
     """
     from accelerate.utils import broadcast_object_list
     from transformers import DataCollatorWithPadding
-    from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
     keep_memory()
     settings = settings or TrainSettings()
@@ -183,19 +188,17 @@ def fit(
     args = arguments(settings, folder, path)
     resume = None if args.process_index else last_checkpoint(folder)
     args.output_dir, resume = broadcast_object_list([args.output_dir, resume])  # processes share the first one's folder
-    parts = {"model": model, "train_dataset": train, "eval_dataset": longest_first(dev), "compute_loss_func": loss}
+    start, interrupt = time.perf_counter(), Interrupt()
     trainer = short_text_trainer(
-        **parts,
+        callbacks(settings, resume, interrupt),
+        model=model,
+        train_dataset=train,
+        eval_dataset=longest_first(dev),
+        compute_loss_func=loss,
         args=args,
         data_collator=DataCollatorWithPadding(tokenizer),
-        compute_metrics=dev_scores,
         optimizers=(optimizer(model, settings), None),
     )
-    for kind in (PrinterCallback, ProgressCallback):
-        trainer.remove_callback(kind)
-    start, interrupt = time.perf_counter(), Interrupt()
-    for callback in callbacks(settings, resume, interrupt):
-        trainer.add_callback(callback)
     alone = interrupt if args.world_size == 1 else nullcontext()
     # peft looks up the base model of each checkpoint, in vain and aloud
     with quiet(), for_training(model, path), disk_full(folder), alone:
@@ -249,10 +252,17 @@ def speed(trainer: Any, path: FastPath, seconds: float, resume: Path | None = No
     return found
 
 # %% ../nbs/prototype/08_train.ipynb #f7efc013
+def check_trains(path: FastPath) -> None:
+    "`ConfigError` where one cannot train on this path."
+    if path.device == "cpu" and path.dtype == "float16":
+        raise ConfigError("float16 does not train on a CPU; use bfloat16 or float32, or leave --dtype out")
+
+
 def arguments(settings: TrainSettings, folder: Path, path: FastPath) -> Any:
     "The settings in the Trainer's words."
     from transformers import TrainingArguments
 
+    check_trains(path)
     return TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=settings.epochs,

@@ -278,6 +278,7 @@ MISTAKES = {
     "unknown task": ((*RUN, "--task", "happiness"), "'happiness'", "shared10"),
     "no official split": ((*RUN, "--split", "official", "--corpus", "goemotions"), "goemotions", "--split group"),
     "own table, official split": ((*RUN, "--split", "official", "--data", "own.csv", *OWN), "own", "--split group"),
+    "float16 on a CPU": ((*RUN, "--dtype", "float16", "--device", "cpu"), "float16 does not train on a CPU"),
     "negative seed": ((*RUN, "--seed", "-1"), "seed", "-1"),
     "run below a file": ((*RUN, "--data", "own.csv", *OWN, "--out", "novel.txt/run"), "novel.txt/run"),
     "run onto a file": ((*RUN, "--out", "novel.txt"), "novel.txt is a file"),
