@@ -1,14 +1,15 @@
 # emo_nb: `make help` says what each target does.
 PYTHON ?= python3
 VENV   := .venv
+PINS   := constraints.txt
 BIN    := $(VENV)/bin
-PIP    := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
+PIP    := $(BIN)/python -m pip install --disable-pip-version-check -q -c $(PINS)
 
 # Tests read the real corpora where EMO_NB_DATA or a folder beside the checkout holds them, the built-in sample elsewhere.
 CORPORA := $(or $(EMO_NB_DATA),$(abspath $(wildcard ../shared/data)))
 TESTENV := EMO_NB_DATA="$(CORPORA)" $(if $(CORPORA),,EMO_NB_OFFLINE=1) HF_HUB_OFFLINE=1
 
-.PHONY: help run full results test check sync notebooks pytest docs bench reliability clean
+.PHONY: help run full results test test-oldest test-newest check sync notebooks pytest docs bench reliability audit clean
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 
@@ -42,9 +43,23 @@ results: $(VENV)/run.ok ## make results/ anew: every experiment, all the data (h
 test: $(VENV)/dev.ok check sync notebooks pytest ## all that CI runs: lint, types, notebooks, tests, site and links
 	@echo "make test: all passed"
 
+test-oldest: ## the tests with the oldest versions that settings.ini allows, in an environment of their own
+	@mkdir -p .venv-oldest
+	$(PYTHON) tools/requirements.py --oldest > .venv-oldest/oldest.txt
+	$(MAKE) notebooks pytest VENV=.venv-oldest PINS=.venv-oldest/oldest.txt
+
+test-newest: ## the tests with the newest versions there are, in an environment of their own
+	$(MAKE) notebooks pytest VENV=.venv-newest PINS=/dev/null
+
 check: $(VENV)/dev.ok
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python tools/requirements.py offline dev bench docs > $(VENV)/requirements.txt
+	$(BIN)/deptry emo_nb tests bench tools --requirements-files $(VENV)/requirements.txt
+
+audit: $(VENV)/dev.ok ## look the pinned versions up among known vulnerabilities (needs the network)
+	$(VENV)/bin/python -m pip install -q pip-audit
+	$(BIN)/pip-audit --skip-editable
 
 sync: $(VENV)/dev.ok
 	$(BIN)/python tools/sync.py
@@ -67,4 +82,4 @@ reliability: $(VENV)/dev.ok ## kills, faulty downloads, mutated files, odd texts
 	$(TESTENV) $(BIN)/python tools/reliability.py
 
 clean: ## remove the environment, the site and caches (runs/ stays)
-	rm -rf $(VENV) _docs _proc build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-oldest .venv-newest _docs _proc build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
