@@ -5,9 +5,13 @@ PINS   := constraints.txt
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check -q -c $(PINS)
 
-# Tests read the real corpora where EMO_NB_DATA or a folder beside the checkout holds them, the built-in sample elsewhere.
+# The corpora are read where EMO_NB_DATA or a folder beside the checkout holds them. Where neither does, tests read the
+# built-in sample, and all else fetches them.
 CORPORA := $(or $(EMO_NB_DATA),$(abspath $(wildcard ../shared/data)))
-TESTENV := EMO_NB_DATA="$(CORPORA)" $(if $(CORPORA),,EMO_NB_OFFLINE=1) HF_HUB_OFFLINE=1
+ifneq ($(CORPORA),)
+export EMO_NB_DATA := $(CORPORA)
+endif
+TESTENV := $(if $(CORPORA),,EMO_NB_OFFLINE=1) HF_HUB_OFFLINE=1
 
 .PHONY: help run full results test test-oldest test-newest check sync notebooks pytest docs bench reliability audit clean
 .DEFAULT_GOAL := help

@@ -1,7 +1,7 @@
 """How fast emo_nb is beside what else its users could pick, as ratios from one run on one machine.
 
-`python bench/bench.py [PART ...]` with the parts train, score, study, profile, predict, latency, start, rows, length
-and threads. Every measurement is a process of its own; the ways take turns, several rounds; medians are compared.
+`python bench/bench.py [PART ...]` with the parts train, tuning, score, study, profile, predict, latency, start, rows,
+length and threads. Every measurement is a process of its own; the ways take turns, several rounds; medians are compared.
 Each part prints a table and writes results/bench_PART.json.
 """
 
@@ -24,6 +24,7 @@ from emo_nb.rundir import provenance, utc_now
 ROOT = Path(__file__).resolve().parent.parent
 SIZES: dict[str, list[int]] = {  # rows, but tokens for length, and a count for threads
     "train": [8000],
+    "tuning": [5000],
     "score": [20_000],
     "study": [5000],
     "profile": [4000],
@@ -36,6 +37,7 @@ SIZES: dict[str, list[int]] = {  # rows, but tokens for length, and a count for 
 }
 ROUNDS = {
     "train": 3,
+    "tuning": 1,
     "score": 1,
     "study": 1,
     "profile": 1,
@@ -49,12 +51,14 @@ ROUNDS = {
 SLOW = {"the study's recipe": 15}  # measured on so many times fewer rows
 MAIN = {
     "profile": "dense products",
+    "tuning": "dev_macro_f1",
     "score": "seconds",
     "study": "seconds",
     "latency": "p50",
     "start": "seconds",
     "rows": "seconds",
 }  # what is compared; texts a second elsewhere
+MORE_IS_BETTER = ("per_second", "dev_macro_f1")
 PEERS = ("onnxruntime", "onnx", "openvino")
 
 
@@ -121,7 +125,7 @@ def table_of(part: str, found: dict[str, Any]) -> pd.DataFrame:
                     part: f"{way}, {int(size):,}" if len(found) > 1 else way,
                     NAMES.get(measure, measure): f"{middle:,.4g}",
                     "spread": f"{min(values[measure]):,.4g} to {max(values[measure]):,.4g}",
-                    "times": f"{middle / first if measure == 'per_second' else first / middle:.2f}",
+                    "times": f"{middle / first if measure in MORE_IS_BETTER else first / middle:.2f}",
                     **others,
                 }
             )

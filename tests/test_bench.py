@@ -30,4 +30,4 @@ def test_the_smallest_setting_runs_and_every_way_answers_right(corpora_dir, here
 def test_an_unknown_part_is_refused_in_one_sentence():
     done = subprocess.run([sys.executable, BENCH, "speed"], capture_output=True, text=True)
     assert done.returncode == 2
-    assert "there is no part speed; there is: train, score" in done.stderr
+    assert "there is no part speed; there is: train, tuning" in done.stderr
