@@ -61,9 +61,9 @@ check: $(VENV)/dev.ok
 	$(BIN)/python tools/requirements.py offline dev bench docs > $(VENV)/requirements.txt
 	$(BIN)/deptry emo_nb tests bench tools --requirements-files $(VENV)/requirements.txt
 
-audit: $(VENV)/dev.ok ## look the pinned versions up among known vulnerabilities (needs the network)
-	$(VENV)/bin/python -m pip install -q pip-audit
-	$(BIN)/pip-audit --skip-editable
+audit: $(VENV)/run.ok ## look the pinned versions up among known vulnerabilities (needs the network)
+	$(PIP) pip-audit
+	$(BIN)/pip-audit --strict --no-deps --disable-pip -r constraints.txt
 
 sync: $(VENV)/dev.ok
 	$(BIN)/python tools/sync.py
