@@ -32,10 +32,15 @@ class SavedBert:
 
     @classmethod
     def load(cls, config: Any, file: Path) -> "SavedBert":
-        "The weights of a safetensors file."
+        "The weights of a safetensors file; also by the names that TensorFlow once gave to BERT's norms."
         from safetensors.torch import load_file
 
-        return cls(config, load_file(file), file)
+        names = {".gamma": ".weight", ".beta": ".bias"}
+        weights = load_file(file)
+        for name in [name for name in weights if name.endswith(tuple(names))]:
+            stem, _, ending = name.rpartition(".")
+            weights[stem + names[f".{ending}"]] = weights.pop(name)
+        return cls(config, weights, file)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         "The weights by their names, as a model of torch gives them."

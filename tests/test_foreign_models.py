@@ -287,6 +287,14 @@ def with_places(folder):
     save_file({**load_file(file), **places}, file, metadata={"format": "pt"})
 
 
+def with_old_names(folder):
+    "Norms called as in TensorFlow, which files from BERT's first years still have."
+    file = folder / "model.safetensors"
+    old = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
+    named = {re.sub("|".join(old), lambda hit: old[hit[0]], name): each for name, each in load_file(file).items()}
+    save_file(named, file, metadata={"format": "pt"})
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize(
     "change",
@@ -295,6 +303,7 @@ def with_places(folder):
         parted,
         beside_a_pickle,
         with_places,
+        with_old_names,
         lambda f: weights(f, "classifier.bias" if lean_like(f) else "out_proj.bias", lambda t: t.double()),
         lambda f: tokenizer_with_code(f, "BertTokenizer"),
         lambda f: tokenizer_with_code(f, "Words"),
@@ -305,6 +314,7 @@ def with_places(folder):
         "parts",
         "beside a pickle",
         "with places",
+        "with old names",
         "float64",
         "code of a tokeniser",
         "code of a tokeniser of its own",
