@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FULL', 'SAY_FULL', 'SETTINGS', 'LOCK', 'EmoNbError', 'DataError', 'SourceError', 'UnreachableError', 'ModelError',
-           'ConfigError', 'TextError', 'first_line', 'whole_file', 'disk_full', 'whole_dir', 'refuse_existing',
-           'part_folder', 'remove', 'clear_up', 'clear', 'begin', 'difference']
+           'ConfigError', 'TextError', 'first_line', 'json_object', 'whole_file', 'disk_full', 'whole_dir',
+           'refuse_existing', 'part_folder', 'remove', 'clear_up', 'clear', 'begin', 'difference']
 
 # %% ../nbs/feasibility/00_core.ipynb #760212e2
 import errno
@@ -50,6 +50,17 @@ class TextError(EmoNbError):
 def first_line(error: BaseException) -> str:
     "What an error says, in one line of at most 160 characters; its kind where it says nothing."
     return (getattr(error, "strerror", None) or str(error).strip() or type(error).__name__).splitlines()[0][:160]
+
+# %% ../nbs/feasibility/00_core.ipynb #7b2be88c
+def json_object(file: Path, error: type[EmoNbError], remedy: str) -> dict[str, Any]:
+    "What a JSON file says. Raises `error`, with the remedy, where it cannot be read or is no object."
+    try:
+        said = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as found:
+        raise error(f"{file} cannot be read as JSON ({first_line(found)}); {remedy}") from found
+    if not isinstance(said, dict):
+        raise error(f"{file} holds no JSON object; {remedy}")
+    return said
 
 # %% ../nbs/feasibility/00_core.ipynb #59c45bf4
 @contextmanager
@@ -195,7 +206,7 @@ def begin(folder: Path, settings: dict[str, Any]) -> None:
     "Write down the settings; `ConfigError` where others are written there."
     record = folder / SETTINGS
     now = json.loads(json.dumps(settings))
-    before = json.loads(record.read_text()) if record.exists() else now
+    before = json_object(record, ConfigError, "begin anew with --force") if record.exists() else now
     if other := [difference(what, before.get(what), now[what]) for what in now if now[what] != before.get(what)]:
         raise ConfigError(
             f"{folder} holds an interrupted run with another {', another '.join(other)}; go on with what it began "

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from emo_nb.checks import (
+    ANEW,
     around,
     check_labels,
     check_numbers,
@@ -23,12 +24,11 @@ from emo_nb.checks import (
     check_settings,
     check_tokenizer,
     config_of,
-    json_object,
     opened,
     quiet,
     weight_files,
 )
-from .core import ModelError
+from .core import ModelError, json_object
 
 # %% ../nbs/prototype/07_model.ipynb #39aabda3
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
@@ -97,7 +97,7 @@ def speaks_through(folder: Path) -> str:
     pooling = folder / "1_Pooling" / "config.json"
     if not pooling.is_file():
         return "first"
-    says = json_object(pooling)
+    says = json_object(pooling, ModelError, ANEW)
     return "mean" if says.get("pooling_mode_mean_tokens") or says.get("pooling_mode") == "mean" else "first"
 
 

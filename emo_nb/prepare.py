@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from .core import ConfigError, DataError
+from .corpora import check_tidy
 from .explore import fold
 from .taxonomy import Task
 
@@ -18,9 +19,10 @@ from .taxonomy import Task
 def label_for(frame: pd.DataFrame, task: Task) -> pd.DataFrame:
     """The rows that the task has a label for, with two columns: `targets`, a tuple of labels, and `label`, joined by `|`.
 
-    A single-label task keeps the first of a row's labels, in the task's order. Raises `DataError` where no
-    row is left, `ConfigError` where the task has no map for a corpus.
+    A single-label task keeps the first of a row's labels, in the task's order. Raises `DataError` where the frame
+    is not tidy or no row is left, `ConfigError` where the task has no map for a corpus.
     """
+    check_tidy(frame)
     mapped = [task.labels_of(own, corpus) for own, corpus in zip(frame.labels, frame.corpus, strict=True)]
     targets = mapped if task.multi_label else [labels[:1] for labels in mapped]
     labelled = frame.assign(

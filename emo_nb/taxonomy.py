@@ -146,8 +146,8 @@ TASKS = {
 
 def task_named(name: str) -> Task:
     "The built-in task of that name; `ConfigError` names the ones there are."
-    if name not in TASKS:
-        raise ConfigError(f"there is no task {name!r}; the tasks are: {', '.join(TASKS)}")
+    if not isinstance(name, str) or name not in TASKS:
+        raise ConfigError(f"there is no task {name!r}; choose one of: {', '.join(TASKS)}")
     return TASKS[name]
 
 # %% ../nbs/feasibility/01_taxonomy.ipynb #4fa8282e
