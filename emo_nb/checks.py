@@ -106,7 +106,7 @@ def weight_files(folder: Path) -> list[Path]:
             raise ModelError(f"{index} does not say which file holds which weights; get the model anew")
         files = [folder / name for name in sorted(set(parts.values()))]
         if other := [file for file in files if file.suffix != ".safetensors" or file.parent != folder]:
-            raise ModelError(f"{index} names {other[0]}, which is no safetensors file of its folder, and is refused")
+            raise ModelError(f"{index} names {other[0]}, which is no safetensors file of its folder; {ANEW}")
         if lost := [file for file in files if not file.is_file()]:
             raise ModelError(f"{lost[0]} is missing, a part of the model's weights; get it, or the model anew")
         return files
@@ -197,9 +197,11 @@ def opened(folder: Path, config: Any) -> tuple[Any, dict[str, Any]]:
                 wanted = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
             if wanted.num_parameters() > 2 * stored:
                 raise ModelError(
-                    f"its weights are {stored:,} numbers, config.json asks for {wanted.num_parameters():,}"
+                    f"{folder}: its weights are {stored:,} numbers, config.json asks for {wanted.num_parameters():,}; {ANEW}"
                 )
             return AutoModelForSequenceClassification.from_pretrained(folder, config=config, **options)
+    except ModelError:
+        raise
     except Exception as error:  # each architecture has errors of its own
         raise ModelError(
             f"{folder} cannot be opened as a classifier ({first_line(error)}); use another model"

@@ -88,7 +88,7 @@ TYPES = create_model("Settings", __config__=ConfigDict(strict=True), **KNOWN)
 def check_own(data: str | None, text_col: str | None, label_col: str | None) -> None:
     "Raise `ConfigError` where a table of the user's own is named by half."
     if bool(text_col) != bool(label_col) or (text_col and not data):
-        raise ConfigError("a table of your own needs all three: --data, --text-col and --label-col")
+        raise ConfigError("a table of your own needs all three; give --data, --text-col and --label-col")
 
 
 def check(config: Config) -> None:
@@ -101,7 +101,7 @@ def check(config: Config) -> None:
         (config.unit or "utterance", UNITS, "unit"),
     ):
         if value not in known:
-            raise ConfigError(f"there is no {what} {value!r}; there is: {', '.join(known)}")
+            raise ConfigError(f"there is no {what} {value!r}; choose one of: {', '.join(known)}")
     if not 0 <= config.seed < 2**32:
         raise ConfigError(f"seed {config.seed} is not between 0 and {2**32 - 1}; give another with --seed")
     check_own(config.data, config.text_col, config.label_col)

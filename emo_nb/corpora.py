@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from .contracts import SCHEMA, TidyFrame, check_frame
-from .core import ConfigError, DataError
+from .core import ConfigError, DataError, first_line
 from .sources import find
 from .tables import FILE, LINE, files_of, refusals, table_of
 from .taxonomy import EMPATHETIC, GOEMOTIONS
@@ -180,12 +180,12 @@ def read(path: str | Path, unit: str = "utterance", reading: str = "full") -> Re
     """
     for value, known, what in ((reading, ("full", "study"), "reading"), (unit, UNITS, "unit")):
         if value not in known:
-            raise ConfigError(f"there is no {what} {value!r}; there is: {', '.join(known)}")
+            raise ConfigError(f"there is no {what} {value!r}; choose one of: {', '.join(known)}")
     path = Path(path)
     frames, refused, total, forms = [], [], 0, []
     files = list(files_of(path))
     if not files:
-        raise DataError(f"{path} holds no .csv or .tsv file")
+        raise DataError(f"{path} holds no .csv or .tsv file; name a place that does")
     if reading == "study":
         files = [(name, data) for name, data in files if name.startswith("train")] or files
     for name, data in files:
@@ -217,7 +217,7 @@ def believed(
     good = tidy(rows[rows.reason == ""])
     if good.empty:
         first = f" (the first row was refused: {bad.iloc[0].reason})" if len(bad) else ""
-        raise DataError(f"{path}: no usable row{first}")
+        raise DataError(f"{path} has no usable row{first}; give rows with a text and labels")
     check_tidy(good, path)
     every = pd.concat([*refused, bad[["file", "line", "reason"]]], ignore_index=True)
     return Reading(good, form, files, total, every.sort_values(["file", "line"], ignore_index=True))
@@ -226,7 +226,7 @@ def believed(
 def load(corpus: str, path: str | Path | None = None, unit: str = "utterance", reading: str = "full") -> Reading:
     "`find` a corpus by name (`goemotions`, `goemotions-raw`, `empathetic`) and `read` it."
     if reading == "study" and corpus != "empathetic":
-        raise ConfigError(f"the study's reading is one of EmpatheticDialogues; {corpus} has none")
+        raise ConfigError(f"the study's reading is one of EmpatheticDialogues, not of {corpus}; read that in full")
     found = find(corpus, path)
     made = read(found.path, unit, reading)
     if (holds := made.frame.corpus.iloc[0]) != corpus.removesuffix("-raw"):
@@ -239,5 +239,5 @@ def study_table(name: str, data: bytes) -> tuple[pd.DataFrame, pd.DataFrame]:
     try:
         rows = pd.read_csv(io.BytesIO(data), on_bad_lines="skip", dtype=str)
     except (UnicodeDecodeError, pd.errors.EmptyDataError, pd.errors.ParserError) as error:
-        raise DataError(f"{name} cannot be read as the study did ({error})") from error
+        raise DataError(f"{name} cannot be read as the study did ({first_line(error)}); read it in full") from error
     return rows.assign(**{FILE: name, LINE: None}), refusals([])  # which line a row came from, pandas does not say

@@ -178,7 +178,7 @@ def last_layer(model: Any) -> Any:
 
     found = [m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features == model.config.num_labels]
     if not found:
-        raise ModelError(f"{type(model).__name__} has no linear layer with one output a label")
+        raise ModelError(f"{type(model).__name__} has no linear layer with one output a label; use another encoder")
     return found[-1]
 
 

@@ -30,7 +30,7 @@ def label_for(frame: pd.DataFrame, task: Task) -> pd.DataFrame:
     )
     labelled = labelled[labelled.label != ""].reset_index(drop=True)
     if labelled.empty:
-        raise DataError(f"no row has a label of task {task.name!r} ({', '.join(task.labels)})")
+        raise DataError(f"no row has a label of task {task.name!r} ({', '.join(task.labels)}); choose another task")
     return labelled
 
 # %% ../nbs/feasibility/05_prepare.ipynb #d1cebb4e
@@ -65,7 +65,7 @@ def split(frame: pd.DataFrame, how: str = "group", seed: int = 42, test: float =
     if how == "study":
         return frame.assign(part=random_parts(frame.targets.str[0], seed, test, dev))
     if how != "group":
-        raise ConfigError(f"there is no split {how!r}; the splits are: group, study, official")
+        raise ConfigError(f"there is no split {how!r}; choose one of: group, study, official")
     group = frame.corpus.astype(str) + "/" + frame.group
     strata = frame.targets.str[0] + " (" + frame.corpus.astype(str) + ")"
     one_a_group = strata.groupby(group, sort=False).first()
@@ -79,7 +79,9 @@ def random_parts(strata: pd.Series, seed: int, test: float, dev: float) -> pd.Se
     few = strata.value_counts()
     if (few < 3).any():
         name, n = few.index[-1], few.iloc[-1]
-        raise ConfigError(f"{name!r} has {n} text(s); train, dev and test need at least one each, so three")
+        raise ConfigError(
+            f"{name!r} has {n} text(s); train, dev and test need at least one each, so add some to make three"
+        )
     try:
         rest, tested = train_test_split(strata, test_size=test, stratify=strata, random_state=seed)
         trained, developed = train_test_split(rest, test_size=dev / (1 - test), stratify=rest, random_state=seed)
