@@ -9,6 +9,7 @@ __all__ = ['ANEW', 'KINDS', 'PICKLES', 'FROM_ZERO', 'config_of', 'check_labels',
 
 # %% ../nbs/prototype/06b_checks.ipynb #cb38b57b
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,11 +30,11 @@ def config_of(folder: Path, **changes: Any) -> Any:
     from transformers import AutoConfig
 
     file = folder / "config.json"
-    if (folder / "adapter_config.json").is_file():
+    if os.path.isfile(folder / "adapter_config.json"):
         raise ModelError(
             f"{folder} holds an adapter (adapter_config.json), which is half a model; give the whole model"
         )
-    if not file.is_file():
+    if not os.path.isfile(file):
         raise ModelError(f"{folder} is not a saved model (no config.json); give a run directory or a model folder")
     if "auto_map" in json_object(file, ModelError, ANEW):
         raise ModelError(f"{file} names code of its own (auto_map), which is never run; use a model without any")

@@ -20,7 +20,10 @@ from typing import Any
 
 # %% ../nbs/feasibility/00_core.ipynb #688b3ccc
 class EmoNbError(Exception):
-    "What is wrong, where, and what to do: one sentence that a user can act on."
+    "What is wrong, where, and what to do: one sentence that a user can act on, in one line whatever it quotes."
+
+    def __str__(self) -> str:
+        return " ".join(super().__str__().splitlines())
 
 
 class DataError(EmoNbError):
@@ -134,9 +137,9 @@ def whole_dir(path: str | Path, mark: str, force: bool = False) -> Iterator[Path
 # %% ../nbs/feasibility/00_core.ipynb #26538621
 def refuse_existing(path: Path, mark: str, force: bool) -> None:
     "Raise `ConfigError` where something stands at `path`, unless it is empty or may be replaced and holds `mark`."
-    if path.is_file():
+    if os.path.isfile(path):  # os.path says no to a name that no file can have; pathlib raises
         raise ConfigError(f"{path} is a file, not a folder; name another place with --out")
-    if not path.exists() or not any(path.iterdir()):
+    if not os.path.exists(path) or not any(path.iterdir()):
         return
     if not force:
         raise ConfigError(
@@ -160,7 +163,8 @@ def part_folder(out: Path, settings: dict[str, Any], force: bool = False) -> Ite
     from filelock import FileLock, Timeout
 
     folder = out.absolute().with_name(f"{out.name}.part")
-    if {path.name for path in folder.glob("*")} - {LOCK} and not (folder / SETTINGS).exists():
+    lying = {path.name for path in folder.iterdir()} if os.path.isdir(folder) else set()
+    if lying - {LOCK} and not (folder / SETTINGS).exists():
         raise ConfigError(f"{folder} is none of emo_nb's (it holds no {SETTINGS}); move it away, or name another --out")
     try:
         folder.mkdir(parents=True, exist_ok=True)

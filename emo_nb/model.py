@@ -10,6 +10,7 @@ __all__ = ['MINILM', 'MINILM_SHA256', 'WAYS_OUT', 'VOCABULARIES', 'find_encoder'
 # %% ../nbs/prototype/07_model.ipynb #d6dd5fa4
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -40,7 +41,7 @@ def find_encoder(name: str) -> Path:
     "The local folder of an encoder: `minilm`, a folder, or a hub id. `ModelError` says what else could be done."
     if name == "minilm":
         return bundled_minilm()
-    if (folder := Path(name).expanduser()).is_dir():
+    if os.path.isdir(folder := Path(os.path.expanduser(name))):
         if not (folder / "config.json").is_file():
             raise ModelError(f"{folder} holds no encoder (no config.json); {WAYS_OUT}")
         weight_files(folder)

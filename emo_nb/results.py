@@ -7,6 +7,7 @@ __all__ = ['ADDRESS', 'OURS', 'ANEW', 'KeptRun', 'Result', 'TaskResult', 'BenchR
            'fetched', 'schema_of', 'with_interval', 'with_spread', 'origin', 'beside_published', 'plot_scores']
 
 # %% ../nbs/prototype/10e_results.ipynb #5a30aa37
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,7 +83,7 @@ def result(name: str) -> dict[str, Any]:
     Raises `SourceError` where neither has it, `DataError` where it is not what its schema says.
     """
     files = [folder / "results" / f"{name}.json" for folder in (Path.cwd(), *Path.cwd().parents)]
-    if here := [file for file in files if file.exists()]:
+    if here := [file for file in files if os.path.exists(file)]:
         where, found = str(here[0]), json_object(here[0], DataError, ANEW)
     else:
         where = f"{ADDRESS}{name}.json"

@@ -8,6 +8,7 @@ __all__ = ['WORDS', 'PARTS', 'AGAIN', 'utc_now', 'provenance', 'peak_memory', 'p
 
 # %% ../nbs/prototype/10a_rundir.ipynb #23adea89
 import json
+import os
 import platform
 import shlex
 import sys
@@ -129,7 +130,7 @@ AGAIN = "the run is damaged, make it again"
 def open_run(folder: str | Path) -> Run:
     "A run directory's contents. Raises `ModelError` where the folder is none, is damaged, or is of a newer emo_nb."
     folder = Path(folder)
-    if missing := [part for part in PARTS if not (folder / part).exists()]:
+    if missing := [part for part in PARTS if not os.path.exists(folder / part)]:
         raise ModelError(f"{folder} is not a run directory (no {missing[0]}); make one with `emo-nb run`")
     config = json_object(folder / "config.json", ModelError, AGAIN)
     check_record(config, RunRecord, folder / "config.json", ModelError, AGAIN)

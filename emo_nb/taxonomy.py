@@ -100,7 +100,7 @@ class Task:
                 f"task {self.name!r} needs at least two different labels, not {list(self.labels)}; add some"
             )
         for corpus, labels in self.maps.items():
-            if unknown := sorted(set(labels.values()) - set(self.labels)):
+            if unknown := sorted(map(str, set(labels.values()) - set(self.labels))):
                 raise ConfigError(
                     f"task {self.name!r} maps {corpus} onto labels it does not have: {', '.join(unknown)}; mend the map"
                 )

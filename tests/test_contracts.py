@@ -17,7 +17,8 @@ from emo_nb.config import Config
 from emo_nb.contracts import SCHEMA, Provenance, RunRecord, Scores, TidyFrame, fields_of
 from emo_nb.core import ConfigError, DataError, EmoNbError, ModelError, SourceError
 from emo_nb.corpora import COLUMNS, check_tidy, load
-from emo_nb.prepare import label_for
+from emo_nb.explore import explore
+from emo_nb.prepare import balance, label_for, split
 from emo_nb.results import beside_published, result
 from emo_nb.rundir import open_run, utc_now
 from emo_nb.taxonomy import TASKS, task_named
@@ -411,3 +412,50 @@ def test_the_schema_for_readers_says_what_each_field_means(model):
     assert len(table) == len(model.model_fields) and not table.index.duplicated().any()
     described = table.meaning.str.len() > 0
     assert described.mean() > 0.5 and not table.type.str.contains(r"\.\w|Optional|NoneType").any()
+
+
+# Paths that are none, and rows from another place
+
+LONG = "I am so happy that I could tell everybody about it, " * 8
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("predict", "--model", LONG, "hello"),
+        ("predict", "--model", "{tiny}", "--file", LONG),
+        ("predict", "--model", "{tiny}", "hello", "--out", LONG),
+        ("evaluate", LONG),
+        ("run", "--profile", "tiny", "--encoder", LONG),
+        ("run", "--profile", "tiny", "--out", LONG),
+        ("run", "--profile", "tiny", "--encoder", "~nobody-of-that-name/model"),
+    ],
+)
+def test_a_text_where_a_path_belongs_is_a_mistake_like_any_other(here, emo, tiny, args):
+    code, _, err = emo(*(arg.format(tiny=tiny.folder) for arg in args))
+    check_mistake(code, err, ["I am so happy" if LONG in args else "~nobody-of-that-name"])
+    assert not list(here.iterdir())
+
+
+def test_a_message_stays_in_one_line_whatever_it_quotes(tmp_path):
+    with pytest.raises(ModelError) as caught:
+        open_run(tmp_path / "first\nsecond\u2028third")
+    one_sentence(caught.value, "first second third")
+
+
+def test_rows_that_have_no_labels_of_a_task_are_told_where_to_get_them():
+    frame = load("empathetic").frame
+    for step in (split, balance):
+        with pytest.raises(DataError) as caught:
+            step(frame)
+        one_sentence(caught.value, "'targets'", "label_for")
+
+
+def test_explore_takes_a_tidy_frame_and_the_name_of_a_folder(tmp_path):
+    frame = load("empathetic").frame
+    explore(frame, str(tmp_path / "out"))
+    assert (tmp_path / "out" / "label_counts.csv").is_file()
+    with pytest.raises(DataError) as caught:
+        explore(frame.drop(columns="labels"), tmp_path / "other")
+    one_sentence(caught.value, "labels is missing")
+    assert not (tmp_path / "other").exists()
