@@ -1,7 +1,30 @@
 """Emotion in text, from two public corpora to a small model you can use."""
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from emo_nb.core import (
+        ConfigError,
+        DataError,
+        EmoNbError,
+        ModelError,
+        SourceError,
+        TextError,
+        UnreachableError,
+    )
+    from emo_nb.predict import EmotionClassifier
+
 __version__ = "0.1.0"
-__all__ = ["EmotionClassifier", "EmoNbError"]
+__all__ = [
+    "EmotionClassifier",
+    "EmoNbError",
+    "ConfigError",
+    "DataError",
+    "ModelError",
+    "SourceError",
+    "TextError",
+    "UnreachableError",
+]
 
 
 def __getattr__(name: str) -> object:
@@ -10,8 +33,8 @@ def __getattr__(name: str) -> object:
         from emo_nb.predict import EmotionClassifier
 
         return EmotionClassifier
-    if name == "EmoNbError":
-        from emo_nb.core import EmoNbError
+    if name in __all__:
+        import emo_nb.core
 
-        return EmoNbError
+        return getattr(emo_nb.core, name)
     raise AttributeError(f"module 'emo_nb' has no attribute {name!r}")

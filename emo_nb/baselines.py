@@ -78,7 +78,7 @@ def baseline(
 ) -> tuple[pd.DataFrame, np.ndarray | None]:
     "A baseline's `predictions` on the test rows, and its thresholds, both from dev rows in the way of a trained model."
     if name not in BASELINES:
-        raise ConfigError(f"there is no baseline {name!r}; there is: {', '.join(BASELINES)}")
+        raise ConfigError(f"there is no baseline {name!r}; choose one of: {', '.join(BASELINES)}")
     truth, known = (indicators(parts[part].label, labels) for part in ("train", "dev"))
     texts = [parts[part].text for part in ("train", "dev", "test")]
     if name == "majority":

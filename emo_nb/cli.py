@@ -186,11 +186,14 @@ def predict(
     From --file to --out goes part by part: give an interrupted command again, and it goes on where it stopped.
     """
     from emo_nb.predict import EmotionClassifier
-    from emo_nb.rundir import newest_run
     from emo_nb.stream import WRITERS, predict_file, texts_in
 
     def load() -> EmotionClassifier:
-        return EmotionClassifier.load(model or newest_run(), device, dtype)
+        if model:
+            return EmotionClassifier.load(model, device, dtype)
+        from emo_nb.rundir import newest_run  # which loads more than a prediction needs
+
+        return EmotionClassifier.load(newest_run(), device, dtype)
 
     ending = out.suffix[1:] if out else ""
     way: str = form or (ending if ending in WRITERS else "table")

@@ -61,7 +61,9 @@ def corpus_probe(train: pd.DataFrame, test: pd.DataFrame, labels: Sequence[str])
     "`corpus_accuracy` of a word classifier, `corpus_majority`, and `accuracy` and `macro_f1` of labels guessed by corpus."
     names = sorted(train.corpus.astype(str).unique())
     if len(names) < 2:
-        raise DataError(f"the rows are all from {names[0]}; a probe for the corpus needs two corpora")
+        raise DataError(
+            f"the rows are all from {names[0]}; a probe for the corpus needs two corpora, so give rows of both"
+        )
     known, truth = (indicators(part.corpus.astype(str), names) for part in (train, test))
     guess = linear_logits(known, False, *word_features(train.text, test.text))[0].argmax(axis=1)
     commonest = train.groupby(train.corpus.astype(str)).label.agg(lambda label: label.mode()[0])

@@ -95,7 +95,7 @@ def piped_lines() -> list[str]:
         with io.TextIOWrapper(sys.stdin.buffer, "utf-8-sig") as lines:
             return [line.rstrip("\n") for line in lines]
     except UnicodeDecodeError as error:
-        raise TextError("standard input cannot be read as text (not UTF-8)") from error
+        raise TextError("standard input cannot be read as text (not UTF-8); convert it to UTF-8") from error
 
 
 def label_map(file: Path | None) -> dict[str, str] | None:
@@ -104,8 +104,8 @@ def label_map(file: Path | None) -> dict[str, str] | None:
         return None
     try:
         found = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{file} cannot be read as JSON ({first_line(error)})") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{file} cannot be read as JSON ({first_line(error)}); mend it, or name another") from error
     if not isinstance(found, dict) or not all(isinstance(label, str) for label in found.values()):
-        raise ConfigError(f'{file} is no map; it should be like {{"their label": "the model\'s label"}}')
+        raise ConfigError(f'{file} is no map; write it like {{"their label": "the model\'s label"}}')
     return found

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FULL', 'SAY_FULL', 'SETTINGS', 'LOCK', 'EmoNbError', 'DataError', 'SourceError', 'UnreachableError', 'ModelError',
-           'ConfigError', 'TextError', 'first_line', 'whole_file', 'disk_full', 'whole_dir', 'refuse_existing',
-           'part_folder', 'remove', 'clear_up', 'clear', 'begin', 'difference']
+           'ConfigError', 'TextError', 'first_line', 'json_object', 'whole_file', 'disk_full', 'whole_dir',
+           'refuse_existing', 'part_folder', 'remove', 'clear_up', 'clear', 'begin', 'difference']
 
 # %% ../nbs/feasibility/00_core.ipynb #760212e2
 import errno
@@ -20,7 +20,10 @@ from typing import Any
 
 # %% ../nbs/feasibility/00_core.ipynb #688b3ccc
 class EmoNbError(Exception):
-    "What is wrong, where, and what to do: one sentence that a user can act on."
+    "What is wrong, where, and what to do: one sentence that a user can act on, in one line whatever it quotes."
+
+    def __str__(self) -> str:
+        return " ".join(super().__str__().splitlines())
 
 
 class DataError(EmoNbError):
@@ -50,6 +53,17 @@ class TextError(EmoNbError):
 def first_line(error: BaseException) -> str:
     "What an error says, in one line of at most 160 characters; its kind where it says nothing."
     return (getattr(error, "strerror", None) or str(error).strip() or type(error).__name__).splitlines()[0][:160]
+
+# %% ../nbs/feasibility/00_core.ipynb #7b2be88c
+def json_object(file: Path, error: type[EmoNbError], remedy: str) -> dict[str, Any]:
+    "What a JSON file says. Raises `error`, with the remedy, where it cannot be read or is no object."
+    try:
+        said = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as found:
+        raise error(f"{file} cannot be read as JSON ({first_line(found)}); {remedy}") from found
+    if not isinstance(said, dict):
+        raise error(f"{file} holds no JSON object; {remedy}")
+    return said
 
 # %% ../nbs/feasibility/00_core.ipynb #59c45bf4
 @contextmanager
@@ -123,9 +137,9 @@ def whole_dir(path: str | Path, mark: str, force: bool = False) -> Iterator[Path
 # %% ../nbs/feasibility/00_core.ipynb #26538621
 def refuse_existing(path: Path, mark: str, force: bool) -> None:
     "Raise `ConfigError` where something stands at `path`, unless it is empty or may be replaced and holds `mark`."
-    if path.is_file():
+    if os.path.isfile(path):  # os.path says no to a name that no file can have; pathlib raises
         raise ConfigError(f"{path} is a file, not a folder; name another place with --out")
-    if not path.exists() or not any(path.iterdir()):
+    if not os.path.exists(path) or not any(path.iterdir()):
         return
     if not force:
         raise ConfigError(
@@ -149,7 +163,8 @@ def part_folder(out: Path, settings: dict[str, Any], force: bool = False) -> Ite
     from filelock import FileLock, Timeout
 
     folder = out.absolute().with_name(f"{out.name}.part")
-    if {path.name for path in folder.glob("*")} - {LOCK} and not (folder / SETTINGS).exists():
+    lying = {path.name for path in folder.iterdir()} if os.path.isdir(folder) else set()
+    if lying - {LOCK} and not (folder / SETTINGS).exists():
         raise ConfigError(f"{folder} is none of emo_nb's (it holds no {SETTINGS}); move it away, or name another --out")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -195,7 +210,7 @@ def begin(folder: Path, settings: dict[str, Any]) -> None:
     "Write down the settings; `ConfigError` where others are written there."
     record = folder / SETTINGS
     now = json.loads(json.dumps(settings))
-    before = json.loads(record.read_text()) if record.exists() else now
+    before = json_object(record, ConfigError, "begin anew with --force") if record.exists() else now
     if other := [difference(what, before.get(what), now[what]) for what in now if now[what] != before.get(what)]:
         raise ConfigError(
             f"{folder} holds an interrupted run with another {', another '.join(other)}; go on with what it began "

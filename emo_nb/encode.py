@@ -27,7 +27,9 @@ def label_encoder(labels: Sequence[str]) -> "LabelEncoder":
 def encode_labels(encoder: "LabelEncoder", labels: Sequence[str]) -> np.ndarray:
     "Class numbers (n,) of the labels; `ConfigError` names the ones that the encoder does not know."
     if unknown := sorted(set(labels) - set(encoder.classes_)):
-        raise ConfigError(f"labels outside the task: {', '.join(unknown)}; it has: {', '.join(encoder.classes_)}")
+        raise ConfigError(
+            f"labels outside the task: {', '.join(unknown)}; map them onto: {', '.join(encoder.classes_)}"
+        )
     return encoder.transform(np.asarray(labels, dtype=object))
 
 
@@ -49,7 +51,7 @@ class TextDataset:
         labels: np.ndarray | None = None,  # (n,) class numbers, or (n, n_labels) ones and zeros
     ):
         if labels is not None and len(labels) != len(texts):
-            raise ConfigError(f"{len(texts)} texts and {len(labels)} labels; there must be one label a text")
+            raise ConfigError(f"{len(texts)} texts and {len(labels)} labels; give one label for each text")
         batch = tokenizer(list(texts), truncation=True, return_token_type_ids=False)
         self.input_ids, self.labels = batch["input_ids"], labels
         self.lengths = np.array([len(ids) for ids in self.input_ids])

@@ -29,7 +29,9 @@ def predictions(
 ) -> pd.DataFrame:
     "The labelled rows with `predicted`, `confidence` (the highest probability) and a probability for each label."
     if proba.shape != (len(frame), len(labels)):
-        raise ConfigError(f"{len(frame)} rows and {len(labels)} labels, but probabilities of shape {proba.shape}")
+        raise ConfigError(
+            f"{len(frame)} rows and {len(labels)} labels, but probabilities of shape {proba.shape}; give one for each row and label"
+        )
     proba = proba.round(4)
     names = np.asarray(labels, dtype=object)
     if thresholds is None:

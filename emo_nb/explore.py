@@ -191,11 +191,15 @@ def tables_of(frame: pd.DataFrame, tokenizer: Any = None) -> dict[str, pd.DataFr
     return tables
 
 
-def explore(frame: pd.DataFrame, out: Path, tokenizer: Any = None) -> dict[str, pd.DataFrame]:
+def explore(frame: pd.DataFrame, out: str | Path, tokenizer: Any = None) -> dict[str, pd.DataFrame]:
     """Write every table (CSV) and figure (PNG) of this page for one corpus to the folder `out`; return the tables.
 
-    Raises `ConfigError` where the folder cannot be written.
+    Raises `DataError` where the frame is not tidy, `ConfigError` where the folder cannot be written.
     """
+    from emo_nb.corpora import check_tidy
+
+    check_tidy(frame)
+    out = Path(out)
     tables = tables_of(frame, tokenizer)
     figures = {
         "label_counts": plot_counts(tables["label_counts"].rows, "Rows for each label"),

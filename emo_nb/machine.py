@@ -50,9 +50,9 @@ def fast_path(
     best, why = (gpu_dtype if device == "cuda" else cpu_dtype)()
     known = ("float32", "bfloat16", "float16")
     if dtype not in (None, *known):
-        raise ConfigError(f"there is no number format {dtype!r}; there is: {', '.join(known)}")
+        raise ConfigError(f"there is no number format {dtype!r}; choose one of: {', '.join(known)}")
     if attention not in (None, "eager", "sdpa"):
-        raise ConfigError(f"there is no attention {attention!r}; there is: eager, sdpa")
+        raise ConfigError(f"there is no attention {attention!r}; choose one of: eager, sdpa")
     if dtype:
         why = f"asked for; {best} would suit ({why})"
     dtype = dtype or best

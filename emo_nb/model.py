@@ -10,12 +10,14 @@ __all__ = ['MINILM', 'MINILM_SHA256', 'WAYS_OUT', 'VOCABULARIES', 'find_encoder'
 # %% ../nbs/prototype/07_model.ipynb #d6dd5fa4
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from emo_nb.checks import (
+    ANEW,
     around,
     check_labels,
     check_numbers,
@@ -23,12 +25,11 @@ from emo_nb.checks import (
     check_settings,
     check_tokenizer,
     config_of,
-    json_object,
     opened,
     quiet,
     weight_files,
 )
-from .core import ModelError
+from .core import ModelError, json_object
 
 # %% ../nbs/prototype/07_model.ipynb #39aabda3
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
@@ -40,7 +41,7 @@ def find_encoder(name: str) -> Path:
     "The local folder of an encoder: `minilm`, a folder, or a hub id. `ModelError` says what else could be done."
     if name == "minilm":
         return bundled_minilm()
-    if (folder := Path(name).expanduser()).is_dir():
+    if os.path.isdir(folder := Path(os.path.expanduser(name))):
         if not (folder / "config.json").is_file():
             raise ModelError(f"{folder} holds no encoder (no config.json); {WAYS_OUT}")
         weight_files(folder)
@@ -97,7 +98,7 @@ def speaks_through(folder: Path) -> str:
     pooling = folder / "1_Pooling" / "config.json"
     if not pooling.is_file():
         return "first"
-    says = json_object(pooling)
+    says = json_object(pooling, ModelError, ANEW)
     return "mean" if says.get("pooling_mode_mean_tokens") or says.get("pooling_mode") == "mean" else "first"
 
 
@@ -178,7 +179,7 @@ def last_layer(model: Any) -> Any:
 
     found = [m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features == model.config.num_labels]
     if not found:
-        raise ModelError(f"{type(model).__name__} has no linear layer with one output a label")
+        raise ModelError(f"{type(model).__name__} has no linear layer with one output a label; use another encoder")
     return found[-1]
 
 

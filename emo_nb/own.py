@@ -60,13 +60,13 @@ def read_own(
     path = local(path)
     files = list(files_of(path))
     if not files:
-        raise DataError(f"{path} holds no .csv or .tsv file")
+        raise DataError(f"{path} holds no .csv or .tsv file; name a place that does")
     parts = [table_of(file, data) for file, data in files]
     rows = pd.concat([rows for rows, _ in parts], ignore_index=True)
     wanted = [text_col, label_col, *([group_col] if group_col else [])]
     if missing := [column for column in wanted if column not in rows.columns]:
         have = ", ".join(map(str, rows.columns.drop([FILE, LINE], errors="ignore")[:12])) or "none: it is empty"
-        raise DataError(f"{path} has no column {missing[0]!r}; its columns are: {have}")
+        raise DataError(f"{path} has no column {missing[0]!r}; its columns are: {have}; name one of them")
     if doubled := [column for column in wanted if list(rows.columns).count(column) > 1]:
         raise DataError(f"{path} has the column {doubled[0]!r} twice; rename one")
     labels = parted(rows[label_col].map(own_labels))

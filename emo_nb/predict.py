@@ -8,6 +8,7 @@ __all__ = ['logger', 'FEW', 'BULK', 'BATCH_TOKENS', 'as_texts', 'without_surroga
 
 # %% ../nbs/prototype/09_predict.ipynb #07e18d2a
 import logging
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -120,7 +121,7 @@ class EmotionClassifier:
     def load(cls, folder: str | Path, device: str | None = None, dtype: str | None = None) -> "EmotionClassifier":
         "From a run directory, or from any folder with a transformers classifier. Raises `ModelError`."
         folder = Path(folder)
-        inner = folder / "model" if (folder / "model").is_dir() else folder
+        inner = folder / "model" if os.path.isdir(folder / "model") else folder
         return cls(*load_model(inner, fast_path(device, dtype)), device, dtype)
 
     def for_bulk(self) -> "EmotionClassifier":

@@ -124,7 +124,7 @@ def check_parts(parts: dict[str, pd.DataFrame], how: str) -> None:
     "Raise `DataError` where a part is empty, or where dev or test asks for a label that train never shows."
     for name, part in parts.items():
         if part.empty:
-            raise DataError(f"no row is left for {name}; the data are too few for a split by {how}")
+            raise DataError(f"no row is left for {name}; add data, for these are too few for a split by {how}")
     shown = set(parts["train"].targets.explode())
     for name in ("dev", "test"):
         if strange := sorted(set(parts[name].targets.explode()) - shown):

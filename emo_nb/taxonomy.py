@@ -96,17 +96,21 @@ class Task:
 
     def __post_init__(self) -> None:
         if len(set(self.labels)) < 2:
-            raise ConfigError(f"task {self.name!r} needs at least two different labels; it has {list(self.labels)}")
+            raise ConfigError(
+                f"task {self.name!r} needs at least two different labels, not {list(self.labels)}; add some"
+            )
         for corpus, labels in self.maps.items():
-            if unknown := sorted(set(labels.values()) - set(self.labels)):
+            if unknown := sorted(map(str, set(labels.values()) - set(self.labels))):
                 raise ConfigError(
-                    f"task {self.name!r} maps {corpus} onto labels it does not have: {', '.join(unknown)}"
+                    f"task {self.name!r} maps {corpus} onto labels it does not have: {', '.join(unknown)}; mend the map"
                 )
 
     def map_for(self, corpus: str) -> Mapping[str, str]:
         "The map of one corpus; `ConfigError` where the task has none."
         if corpus not in self.maps:
-            raise ConfigError(f"task {self.name!r} has no map for corpus {corpus!r}; it has: {', '.join(self.maps)}")
+            raise ConfigError(
+                f"task {self.name!r} has no map for corpus {corpus!r}; choose one of: {', '.join(self.maps)}"
+            )
         return self.maps[corpus]
 
     def labels_of(self, own: Iterable[str], corpus: str) -> tuple[str, ...]:
@@ -146,8 +150,8 @@ TASKS = {
 
 def task_named(name: str) -> Task:
     "The built-in task of that name; `ConfigError` names the ones there are."
-    if name not in TASKS:
-        raise ConfigError(f"there is no task {name!r}; the tasks are: {', '.join(TASKS)}")
+    if not isinstance(name, str) or name not in TASKS:
+        raise ConfigError(f"there is no task {name!r}; choose one of: {', '.join(TASKS)}")
     return TASKS[name]
 
 # %% ../nbs/feasibility/01_taxonomy.ipynb #4fa8282e
@@ -159,9 +163,11 @@ def own_task(labels: Iterable[tuple[str, ...]], corpus: str, name: str = "own") 
     rows = [row for row in labels if row]
     names = tuple(sorted({label for row in rows for label in row}))
     if not rows:
-        raise DataError(f"corpus {corpus!r} has no labelled row")
+        raise DataError(f"corpus {corpus!r} has no labelled row; add labels")
     if len(names) == 1:
-        raise DataError(f"corpus {corpus!r} has one label only ({names[0]!r}); a classifier needs at least two")
+        raise DataError(
+            f"corpus {corpus!r} has one label only ({names[0]!r}); add rows of another, for a classifier needs two"
+        )
     if taken := RESERVED & set(names):
         raise DataError(f"a label of {corpus!r} is called {min(taken)!r}, as is a column of the results; rename it")
     several = any(len(set(row)) > 1 for row in rows)
