@@ -61,7 +61,7 @@ def bytes_of(path: Path) -> bytes:
 # %% ../nbs/feasibility/02a_tables.ipynb #516dba09
 MAX_BYTES = 2_000_000_000  # more than this from one archive is not a corpus of ours
 MAX_MEMBERS = 1000
-MAX_HEADER, MAX_HEADERS = 1 << 14, 1 << 23  # bytes; what is said of a member, and of all of them together
+MAX_HEADER, MAX_HEADERS = 1 << 13, 1 << 21  # bytes; what is said of a member, and of all of them together
 
 
 class Unpacked:

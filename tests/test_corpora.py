@@ -631,9 +631,9 @@ def negative(kind: bytes = tarfile.REGTYPE) -> bytes:
         (lambda: member("x.csv", **{"GNU.sparse.size": "many"})[0].tobuf(tarfile.PAX_FORMAT), "cut short or damaged"),
         (lambda: header(member("x", kind=tarfile.XHDTYPE)[0], 0) * 5000, "cut short or damaged"),
         (lambda: b"".join(header(member(f"{i}.txt")[0], 0) for i in range(1001)), "more than 1,000 files"),
-        (lambda: member("x.csv", comment="x" * 20_000)[0].tobuf(tarfile.PAX_FORMAT), "headers"),
-        (lambda: member("x.csv", comment="x" * 16_000)[0].tobuf(tarfile.PAX_FORMAT) * 600, "one name"),
-        (lambda: member("x.txt", comment="x" * 16_000)[0].tobuf(tarfile.PAX_FORMAT) * 600, "headers"),
+        (lambda: member("x.csv", comment="x" * 9_000)[0].tobuf(tarfile.PAX_FORMAT), "headers"),
+        (lambda: member("x.csv", comment="x" * 7_000)[0].tobuf(tarfile.PAX_FORMAT) * 600, "one name"),
+        (lambda: member("x.txt", comment="x" * 7_000)[0].tobuf(tarfile.PAX_FORMAT) * 600, "headers"),
     ],
     ids=[
         *("size below zero", "name's size below zero", "extended size below zero", "extended size said below zero"),
