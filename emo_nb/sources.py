@@ -16,7 +16,8 @@ from importlib.resources import files
 from pathlib import Path
 
 from .core import SourceError, UnreachableError
-from .download import REMOTES, cache_dir, fetch, from_hub, has_sum
+from .download import REMOTES, cache_dir, fetch, from_hub
+from .transfer import has_sum
 
 # %% ../nbs/feasibility/02_sources.ipynb #cda1b379
 RATER_FILES = (
