@@ -17,6 +17,7 @@ from pathlib import Path
 
 from .core import SourceError, UnreachableError
 from .download import REMOTES, cache_dir, fetch, from_hub
+from .transfer import has_sum
 
 # %% ../nbs/feasibility/02_sources.ipynb #cda1b379
 RATER_FILES = (
@@ -47,7 +48,7 @@ def look_in(folder: Path, corpus: str) -> Path | None:
     for pattern in PATTERNS[corpus]:
         for depth in range(5):
             for hit in sorted(folder.glob("*/" * depth + pattern)):
-                if hit.name != "train.tsv" or is_split(hit):
+                if hit.is_file() and (hit.name != "train.tsv" or is_split(hit)):
                     return hit.parent if hit.name in WHOLE_FOLDER else hit
     return None
 
@@ -86,8 +87,8 @@ class Found:
 def lying(corpus: str) -> Found | None:
     "Where a corpus lies already: `EMO_NB_DATA`, Kaggle, Colab or the cache; None where it would have to be fetched."
     for origin, folder in places():
-        if origin == "cache" and not all((folder / remote.name).is_file() for remote in REMOTES[corpus]):
-            continue  # fetched by half, or another corpus
+        if origin == "cache" and not all(has_sum(folder / remote.name, remote.sha256) for remote in REMOTES[corpus]):
+            continue  # fetched by half, damaged since, or another corpus
         if hit := look_in(folder, corpus):
             return Found(corpus, hit, origin)
     return None

@@ -1,8 +1,10 @@
 """Reading and splitting: every row of every file form is accounted for, and no text stands on two sides of a split."""
 
+import gzip
 import io
 import json
 import os
+import random
 import tarfile
 import tempfile
 from collections.abc import Callable
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from helpers import python
 from sklearn.model_selection import train_test_split
 
 from emo_nb import tables
@@ -452,9 +455,12 @@ def test_an_own_table_that_cannot_be_used_is_named_with_the_reason(tmp_path, nam
 # archives
 
 
-def member(name: str, data: bytes = b"", kind: bytes = tarfile.REGTYPE) -> tuple[tarfile.TarInfo, io.BytesIO]:
+def member(
+    name: str, data: bytes = b"", kind: bytes = tarfile.REGTYPE, **headers: str
+) -> tuple[tarfile.TarInfo, io.BytesIO]:
     "One entry of an archive."
     info = tarfile.TarInfo(name)
+    info.pax_headers = headers
     info.size, info.type, info.linkname = len(data), kind, "/etc/passwd"
     return info, io.BytesIO(data)
 
@@ -488,10 +494,17 @@ def everything(monkeypatch, tmp_path) -> Callable[[], list[Path]]:
         member("device.csv", kind=tarfile.CHRTYPE),
         member("device.csv", kind=tarfile.BLKTYPE),
         member("pipe.csv", kind=tarfile.FIFOTYPE),
+        member("holes.csv", kind=tarfile.GNUTYPE_SPARSE),
+        member("volume.csv", kind=b"V"),
+        member("notes.txt", kind=tarfile.SYMTYPE),
+        member("half-\udcfc-line\n.csv", kind=tarfile.SYMTYPE),
     ],
-    ids=["climbs", "climbs later", "absolute", "symlink", "hard link", "device", "block device", "pipe"],
+    ids=[
+        *("climbs", "climbs later", "absolute", "symlink", "hard link", "device", "block device", "pipe"),
+        *("holes", "unknown kind", "symlink that is no table", "odd name"),
+    ],
 )
-def test_a_dangerous_archive_is_refused_and_nothing_is_written(everything, tmp_path, bad):
+def test_a_dangerous_archive_is_refused_and_nothing_is_written(everything, tmp_path, bad, tried):
     info, data = bad
     if info.name == "ABSOLUTE":
         info.name = str(tmp_path / "absolute.csv")
@@ -500,8 +513,9 @@ def test_a_dangerous_archive_is_refused_and_nothing_is_written(everything, tmp_p
     before = everything()
     with pytest.raises(DataError, match="refused") as caught:
         read(path)
-    assert str(path) in str(caught.value) and info.name in str(caught.value)
+    assert str(path) in str(caught.value) and repr(info.name) in str(caught.value)
     assert everything() == before
+    tried("hostile archives", 1)
 
 
 @pytest.mark.parametrize("share", [0, 0.001, 0.5, 0.95])
@@ -522,11 +536,162 @@ def test_a_good_archive_is_read_and_nothing_is_written(everything):
     assert everything() == before
 
 
-def test_an_archive_that_unpacks_to_too_much_is_refused(monkeypatch, tmp_path):
-    path = archive_of(tmp_path / "x.tar.gz", member("zeros.csv", bytes(1_000_000)))
+@pytest.mark.parametrize("packed", [True, False])
+def test_an_archive_that_ends_between_two_tables_is_refused(tmp_path, packed):
+    path = archive_of(tmp_path / "x.tar.gz", member("valid.csv", (DIALOGUES / "valid.csv").read_bytes()))
+    whole = gzip.decompress(path.read_bytes())
+    with tarfile.open(path) as archive:
+        ends = [info.offset_data + -(-info.size // 512) * 512 for info in archive]
+    path = path if packed else tmp_path / "x.tar"
+    for data in (whole[: ends[0]], whole[: ends[1]], whole[: ends[0]] + b"x" * 512 + whole[ends[0] + 512 :]):
+        path.write_bytes(gzip.compress(data) if packed else data)
+        with pytest.raises(DataError, match="cut short or damaged"):
+            read(path)
+    path.write_bytes(gzip.compress(whole)[:-8] + bytes(8) if packed else whole + b"whatever follows")
+    if packed:
+        with pytest.raises(DataError, match="cut short or damaged"):  # gzip's own sum is wrong
+            read(path)
+    else:
+        assert len(read(path).files) == 2
+
+
+def test_two_tables_of_one_name_are_refused(tmp_path):
+    table = (DIALOGUES / "train.csv").read_bytes()
+    for name in ("train.csv", "./train.csv", "other/train.csv"):
+        with pytest.raises(DataError, match=rf"'train.csv' and '{name}', two tables of one name"):
+            read(archive_of(tmp_path / "x.tar.gz", member(name, table)))
+    path = archive_of(tmp_path / "x.tar.gz", *[member(f"{part}/readme.txt") for part in "ab"])
+    pd.testing.assert_frame_equal(read(path).frame, read(DIALOGUES / "train.csv").frame)
+
+
+@pytest.mark.parametrize("size", [0, 512, 700])
+def test_an_archive_that_unpacks_to_too_much_is_refused(monkeypatch, tmp_path, size):
+    path = archive_of(tmp_path / "x.tar.gz", member("zeros.bin", bytes(1_000_000)), member("small.bin", bytes(size)))
     monkeypatch.setattr(tables, "MAX_BYTES", 500_000)
     with pytest.raises(DataError, match="500,000 bytes"):
         read(path)
+
+
+ZEROS = 10_000_000_000
+
+
+def header(info: tarfile.TarInfo, size: int) -> bytes:
+    "An entry's header, which claims a size."
+    info.size = size
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+BOMBS = {
+    "a table": (lambda: header(member("zeros.csv")[0], ZEROS), "unpacks to more"),
+    "no table": (lambda: header(member("zeros.bin")[0], ZEROS), "unpacks to more"),
+    "after the end": (lambda: bytes(1024), "unpacks to more"),
+    "a long name": (lambda: header(member("zeros", kind=tarfile.GNUTYPE_LONGNAME)[0], ZEROS), "headers"),
+    "an extended header": (lambda: header(member("zeros", kind=tarfile.XHDTYPE)[0], ZEROS), "headers"),
+    "a header for all": (lambda: header(member("zeros", kind=tarfile.XGLTYPE)[0], ZEROS), "headers"),
+}
+READS = """
+import resource, sys
+from pathlib import Path
+from emo_nb.tables import files_of
+for name in sys.argv[1:]:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    try:
+        list(files_of(Path(name)))
+    except Exception as error:
+        print(type(error).__name__, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024, error)
+"""
+
+
+def test_ten_gigabytes_of_zeros_are_refused_in_little_memory(tmp_path, tried):
+    many = gzip.compress(bytes(ZEROS // 100)) * 100  # gzip files one after the other are one
+    for where, (start, _) in BOMBS.items():
+        (tmp_path / f"{where}.tar.gz").write_bytes(gzip.compress(start()) + many)
+    paths = [tmp_path / f"{where}.tar.gz" for where in BOMBS]
+    assert max(path.stat().st_size for path in paths) < ZEROS // 1000
+    said = python(READS, *paths).splitlines()
+    for line, path, (_, why) in zip(said, paths, BOMBS.values(), strict=True):
+        kind, megabytes, words = line.split(maxsplit=2)
+        assert kind == "DataError" and why in words and str(path) in words
+        assert int(megabytes) < 100
+    tried("hostile archives", len(BOMBS))
+
+
+def negative(kind: bytes = tarfile.REGTYPE) -> bytes:
+    "A header that claims a size below zero, as GNU's format can."
+    return header(member("x.csv", kind=kind)[0], -1024)
+
+
+@pytest.mark.parametrize(
+    ("entries", "why"),
+    [
+        (lambda: negative(), "refused|damaged"),
+        (lambda: negative(tarfile.GNUTYPE_LONGNAME), "refused|damaged"),
+        (lambda: negative(tarfile.XHDTYPE), "refused|damaged"),
+        (lambda: member("x.csv", size="-1024")[0].tobuf(tarfile.PAX_FORMAT), "refused|damaged"),
+        (lambda: member("x.csv", **{"GNU.sparse.size": "many"})[0].tobuf(tarfile.PAX_FORMAT), "cut short or damaged"),
+        (lambda: header(member("x", kind=tarfile.XHDTYPE)[0], 0) * 5000, "cut short or damaged"),
+        (lambda: b"".join(header(member(f"{i}.txt")[0], 0) for i in range(1001)), "more than 1,000 files"),
+        (lambda: member("x.csv", comment="x" * 9_000)[0].tobuf(tarfile.PAX_FORMAT), "headers"),
+        (lambda: member("x.csv", comment="x" * 7_000)[0].tobuf(tarfile.PAX_FORMAT) * 600, "one name"),
+        (lambda: member("x.txt", comment="x" * 7_000)[0].tobuf(tarfile.PAX_FORMAT) * 600, "headers"),
+    ],
+    ids=[
+        *("size below zero", "name's size below zero", "extended size below zero", "extended size said below zero"),
+        *("holes without a number", "headers of headers", "many files", "long header", "names", "many long headers"),
+    ],
+)
+def test_an_archive_that_lies_about_itself_is_refused(tmp_path, entries, why, tried):
+    path = tmp_path / "x.tar.gz"
+    path.write_bytes(gzip.compress(entries() + bytes(1024)))
+    with pytest.raises(DataError, match=why) as caught:
+        read(path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+    tried("hostile archives", 1)
+
+
+def test_damaged_archives_are_read_whole_or_refused(tmp_path, tried):
+    damaged = int(os.environ.get("FUZZ", 10_000)) // 10
+    rng = random.Random(0)
+    whole = gzip.decompress(
+        archive_of(tmp_path / "x.tar.gz", member("a.txt", b"x" * 600), member("b.csv", b"y", note="z")).read_bytes()
+    )
+    path = tmp_path / "x.tar"
+    path.write_bytes(whole)
+    good = list(tables.files_of(path))
+    for _ in range(damaged):
+        data = bytearray(whole)
+        for _ in range(rng.choice((1, 1, 2, 8))):
+            data[rng.randrange(len(data))] = rng.randrange(256)
+        path.write_bytes(data[: rng.choice((len(data), rng.randrange(len(data))))])
+        try:
+            assert len(list(tables.files_of(path))) == len(good)
+        except DataError as error:
+            assert str(path) in str(error) and "\n" not in str(error)
+    tried("damaged archives", damaged)
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.tsv", "x.jsonl", "x.parquet", "x.tar", "x.tar.gz"])
+@pytest.mark.parametrize("kind", ["pipe", "folder", "broken link", "link to a pipe"])
+def test_what_is_no_file_is_named_and_nobody_waits_for_it(tmp_path, kind, name):
+    path = tmp_path / "data" / name
+    path.parent.mkdir()
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("pipe")
+        if kind == "link to a pipe":
+            os.mkfifo(path.with_name("pipe"))
+    for given in (path.parent, path):
+        with pytest.raises((DataError, SourceError)) as caught:
+            read(given)
+        assert str(given) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_folder_of_links_to_tables_is_read(tmp_path):
+    (tmp_path / "train.csv").symlink_to(DIALOGUES / "train.csv")
+    pd.testing.assert_frame_equal(read(tmp_path).frame, read(DIALOGUES / "train.csv").frame)
 
 
 @pytest.mark.parametrize("how", ["full", "study"])

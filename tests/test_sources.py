@@ -2,22 +2,31 @@
 
 import gzip
 import hashlib
+import json
 import logging
+import os
 import random
+import re
 import shutil
+import socket
+import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from dataclasses import astuple, dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
 
 import pandas as pd
 import pytest
+from filelock import FileLock
 
-from emo_nb import download, sources
-from emo_nb.core import SourceError
+from emo_nb import download, sources, transfer
+from emo_nb.core import SourceError, UnreachableError
 from emo_nb.corpora import COLUMNS, load, read
 from emo_nb.download import fetch
 from emo_nb.sources import SAMPLE, find
@@ -44,14 +53,22 @@ class Site:
     "A web server on this machine: what it serves, what it does wrong, and what it was asked."
 
     files: dict[str, bytes] = field(default_factory=lambda: dict(FILES))
-    cuts: int = 0  # answers that stop half-way through the body
+    cuts: int = 0  # answers that stop after a share of the body
+    stalls: int = 0  # answers that fall silent there
+    drips: int = 0  # answers that go on there with a byte now and then, without end
+    share: float = 0.5
+    pause: float = 0  # seconds after every 16 KiB
+    endless: bool = False
+    lies: int = 0  # bytes more than there are that it announces
     errors: int = 0  # answers that are 500
     ranges: bool = True
+    skew: int = 0  # bytes by which its ranges are off
     compresses: bool = False
-    moved: bool = False  # the files lie elsewhere, and it says where
+    moved: str = ""  # the files lie below this address, and it says so
     url: str = ""
     asked: list[tuple[str, str | None]] = field(default_factory=list)  # path, Range
     sent: list[int] = field(default_factory=list)  # bytes of each body
+    over: threading.Event = field(default_factory=threading.Event)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -59,7 +76,7 @@ class Handler(BaseHTTPRequestHandler):
         site: Site = self.server.site  # type: ignore[attr-defined]
         path, asked = self.path.removeprefix("/elsewhere"), self.headers.get("Range")
         if site.moved and path == self.path:
-            return self.answer(302, Location=f"/elsewhere{path}")
+            return self.answer(302, Location=f"{site.moved}{path}")
         site.asked.append((path, asked))
         if site.errors:
             site.errors -= 1
@@ -72,18 +89,35 @@ class Handler(BaseHTTPRequestHandler):
         start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and site.ranges else 0
         if start and start >= len(body):
             return self.answer(416)
-        rest = body[start:]
-        cut, site.cuts = site.cuts > 0, max(site.cuts - 1, 0)
-        self.answer(206 if start else 200, rest, rest[: len(rest) // 2] if cut else rest, **headers)
+        self.answer(206 if start else 200, body[start + site.skew if start else 0 :], **headers)
 
-    def answer(self, status: int, body: bytes = b"", sent: bytes = b"", **headers: str) -> None:
-        "Announce `body`, send only `sent`, hang up."
+    def answer(self, status: int, body: bytes = b"", **headers: str) -> None:
+        "Announce the body, send it as well as this site does, hang up."
+        site: Site = self.server.site  # type: ignore[attr-defined]
         self.send_response(status)
-        for name, value in {"Content-Length": str(len(body)), **headers}.items():
+        for name, value in {"Content-Length": str(len(body) + site.lies), **headers}.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(sent)
-        self.server.site.sent.append(len(sent))  # type: ignore[attr-defined]
+        site.sent.append(0)
+        with suppress(ConnectionError):
+            for piece in self.pieces(site, body):
+                self.wfile.write(piece)
+                site.sent[-1] += len(piece)
+
+    def pieces(self, site: Site, body: bytes) -> Iterator[bytes]:
+        share = body[: int(len(body) * site.share)]
+        for fault in ("cuts", "stalls", "drips"):
+            if body and (left := getattr(site, fault)):
+                setattr(site, fault, left - 1)
+                yield share
+                while fault != "cuts" and not site.over.wait(0.02):
+                    yield b"x" if fault == "drips" else b""
+                return
+        for at in range(0, len(body), 1 << 14):
+            yield body[at : at + (1 << 14)]
+            time.sleep(site.pause)
+        while site.endless and not site.over.is_set():
+            yield bytes(1 << 14)
 
     def log_message(self, *args: object) -> None:
         pass
@@ -107,14 +141,23 @@ def site(monkeypatch) -> Iterator[Site]:
     monkeypatch.delenv("EMO_NB_OFFLINE")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     yield site
+    site.over.set()
     server.shutdown()
     thread.join()
     server.server_close()
 
 
 def kept(cache: Path) -> dict[str, bytes]:
-    "The files of the cache, parts of unfinished downloads aside."
-    return {f"/{p.name}": p.read_bytes() for p in cache.rglob("*") if p.is_file() and p.suffix != ".part"}
+    "The files of the cache, parts of unfinished downloads and locks aside."
+    files = [path for path in cache.rglob("*") if path.is_file() and path.suffix not in (".part", ".lock")]
+    return {f"/{path.name}": path.read_bytes() for path in files}
+
+
+@pytest.fixture
+def hasty(monkeypatch) -> None:
+    "Less patience, so that tests of silence take less time."
+    monkeypatch.setattr(transfer, "SILENCE", 0.25)
+    monkeypatch.setattr(transfer, "PAUSE", 0.02)
 
 
 @pytest.mark.parametrize(
@@ -123,19 +166,37 @@ def kept(cache: Path) -> dict[str, bytes]:
         {},
         {"cuts": 1},
         {"cuts": 2},
+        {"cuts": 9, "share": 0.1},
         {"cuts": 1, "ranges": False},
         {"errors": 2},
-        {"moved": True, "cuts": 1},
+        {"errors": 1, "cuts": 1, "stalls": 1, "drips": 1},
+        {"moved": "/elsewhere", "cuts": 1},
         {"compresses": True},
         {"compresses": True, "cuts": 1},
+        {"lies": 1000},
+        {"lies": 1000, "ranges": False},
+        {"cuts": 1, "skew": 1},
+        {"cuts": 1, "skew": -1},
     ],
     ids=str,
 )
-def test_fetch_ends_with_the_whole_files(site, alone, faults):
+def test_fetch_ends_with_the_whole_files(site, alone, hasty, faults, tried):
     vars(site).update(faults)
     assert fetch("goemotions") == alone
     assert kept(alone) == FILES
     assert not list(alone.rglob("*.part"))
+    tried("downloads with a fault", 1)
+
+
+@pytest.mark.parametrize("fault", ["cuts", "stalls", "drips"])
+def test_an_answer_may_end_at_any_tenth_of_the_file(site, tmp_path, hasty, fault, tried):
+    for ranges in (True, False):
+        for tenth in range(10):
+            vars(site).update({"ranges": ranges, "share": tenth / 10, fault: 1})
+            folder = tmp_path / f"{fault}{tenth}{ranges}"
+            assert kept(fetch("goemotions", folder)) == FILES
+            assert getattr(site, fault) == 0
+    tried("downloads with a fault", 20)
 
 
 def test_a_resumed_download_asks_only_for_the_rest(site, alone):
@@ -149,54 +210,232 @@ def test_a_resumed_download_asks_only_for_the_rest(site, alone):
 
 
 @pytest.mark.parametrize(
-    "fault",
+    ("fault", "why"),
     [
-        {"files": {}},
-        {"files": {**FILES, "/train.tsv": b"other bytes"}},
-        {"files": {**FILES, "/train.tsv": TRAIN[:-1]}},
-        {"files": {**FILES, "/train.tsv": TRAIN + b"x"}},
-        {"cuts": 99},
-        {"errors": 99},
+        ({"files": {}}, "answers 404"),
+        ({"files": {**FILES, "/train.tsv": b"other bytes"}}, "wrong SHA-256"),
+        ({"files": {**FILES, "/train.tsv": TRAIN[:-1]}}, "wrong SHA-256"),
+        ({"files": {**FILES, "/train.tsv": TRAIN + b"x"}}, "wrong SHA-256"),
+        ({"lies": -1000}, "wrong SHA-256"),
+        ({"cuts": 99}, "breaks off"),
+        ({"cuts": 99, "share": 0}, "breaks off"),
+        ({"errors": 99}, "answers 500"),
+        ({"stalls": 99}, "nothing comes"),
+        ({"drips": 99, "share": 0}, "nothing comes"),
+        ({"endless": True, "lies": 10**12}, "more than 1,000,000 bytes"),
+        ({"moved": "/round"}, "one address to the next"),
+        ({"moved": "ftp://127.0.0.1"}, "ftp://"),
+        ({"moved": "file:///etc/passwd?"}, "file://"),
+        ({"moved": "http://[1"}, "cannot be fetched"),
     ],
-    ids=["404", "other bytes", "too short", "too long", "always cut", "always 500"],
+    ids=str,
 )
-def test_a_failed_fetch_says_so_in_a_line_keeps_nothing_wrong_and_can_be_repeated(site, alone, fault):
+def test_a_failed_fetch_says_so_in_a_line_keeps_nothing_wrong_and_can_be_repeated(
+    site, alone, hasty, monkeypatch, fault, why, tried
+):
+    monkeypatch.setattr(transfer, "MAX_FILE", 1_000_000)
+    usual = dict(vars(site))
     vars(site).update(fault)
-    with pytest.raises(SourceError) as caught:
+    with pytest.raises(SourceError, match=re.escape(why)) as caught:
         fetch("goemotions")
-    assert f"{site.url}/train.tsv" in str(caught.value) and "\n" not in str(caught.value)
+    said = str(caught.value)
+    assert f"{site.url}/train.tsv" in said and "\n" not in said and not re.search("Error|Exception|object at", said)
+    assert not isinstance(caught.value, UnreachableError)
+    assert ("SHA-256" in said) == ("SHA-256" in why)
     assert kept(alone) == {}
-    vars(site).update(files=FILES, cuts=0, errors=0)
+    vars(site).update({name: usual[name] for name in fault})
     fetch("goemotions")
+    assert kept(alone) == FILES
+    tried("downloads with a fault", 1)
+
+
+def test_a_download_that_takes_too_long_ends_and_goes_on_the_next_time(site, alone, monkeypatch):
+    monkeypatch.setattr(transfer, "TOTAL", 0.3)
+    site.pause = 0.1
+    with pytest.raises(SourceError, match="what came is kept"):
+        fetch("goemotions")
+    came = (alone / "goemotions/train.tsv.part").stat().st_size
+    assert 0 < came < len(TRAIN) and kept(alone) == {}
+    site.pause = 0
+    fetch("goemotions")
+    assert ("/train.tsv", f"bytes={came}-") in site.asked
     assert kept(alone) == FILES
 
 
-def test_an_address_where_nobody_answers_is_an_error_of_one_line(site, alone, monkeypatch):
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as free:
-        port = free.server_port  # nobody listens here once it is closed
-    remote = replace(download.REMOTES["goemotions"][0], url=f"http://127.0.0.1:{port}/train.tsv")
-    monkeypatch.setitem(download.REMOTES, "goemotions", (remote,))
-    with pytest.raises(SourceError, match="cannot be fetched") as caught:
-        fetch("goemotions")
-    assert "\n" not in str(caught.value)
-    assert kept(alone) == {}
-
-
+@pytest.mark.parametrize("ranges", [True, False])
 @pytest.mark.parametrize(
-    ("part", "at_once"),
-    [(b"", True), (TRAIN[:1000], True), (TRAIN, True), (b"x" * 1000, False), (TRAIN + b"x", False)],
-    ids=["empty", "the beginning", "all of it", "other bytes", "too much"],
+    "part",
+    [b"", TRAIN[:1000], TRAIN, b"x" * 1000, TRAIN + b"x", TRAIN * 2],
+    ids=["empty", "the beginning", "all of it", "other bytes", "too much", "twice"],
 )
-def test_what_an_earlier_download_left_is_used_or_thrown_away(site, alone, part, at_once):
+def test_what_an_earlier_download_left_is_used_or_thrown_away(site, alone, part, ranges, tried):
+    site.ranges = ranges
     left = alone / "goemotions/train.tsv.part"
     left.parent.mkdir(parents=True)
     left.write_bytes(part)
-    if not at_once:
-        with pytest.raises(SourceError, match="SHA-256"):
-            fetch("goemotions")
-        assert kept(alone) == {}
     fetch("goemotions")
     assert kept(alone) == FILES
+    assert (site.asked[0][0] == "/train.tsv") == (part != TRAIN)
+    tried("downloads with a fault", 1)
+
+
+def test_a_file_that_was_damaged_in_the_cache_is_fetched_again(site, alone):
+    find("goemotions")
+    (alone / "goemotions/dev.tsv").write_bytes(FILES["/dev.tsv"][:-1])
+    hit = find("goemotions")
+    assert (hit.origin, [path for path, _ in site.asked[3:]]) == ("download", ["/dev.tsv"])
+    assert kept(alone) == FILES
+
+
+# machines without a network
+
+
+def silent(stack: ExitStack, backlog: int) -> int:
+    "The port of a socket that nobody looks after; with a short backlog that is full already, not even its host answers."
+    listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=backlog))
+    port = listener.getsockname()[1]
+    for _ in range(8 if not backlog else 0):
+        visitor = stack.enter_context(socket.socket())
+        visitor.setblocking(False)
+        visitor.connect_ex(("127.0.0.1", port))
+    return port
+
+
+def dripping(stack: ExitStack) -> int:
+    "The port of a server whose headers never end, and come a byte at a time."
+    listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+
+    def drip() -> None:
+        with suppress(OSError):
+            visitor, _ = listener.accept()
+            visitor.sendall(b"HTTP/1.1 200 OK\r\nX-Never: ")
+            while listener.fileno() >= 0:
+                visitor.sendall(b"x")
+                time.sleep(0.1)
+
+    threading.Thread(target=drip, daemon=True).start()
+    return listener.getsockname()[1]
+
+
+@pytest.fixture
+def nowhere(site) -> Iterator[dict[str, str]]:
+    "Addresses where nobody answers, each in its own way."
+    with ExitStack() as stack:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            refused = free.getsockname()[1]  # nobody listens here once it is closed
+        ports = {
+            "refuses": refused,
+            "lets no one in": silent(stack, backlog=0),
+            "is silent": silent(stack, backlog=9),
+            "drips its headers": dripping(stack),
+        }
+        addresses = {what: f"http://127.0.0.1:{port}/train.tsv" for what, port in ports.items()}
+        yield {**addresses, "has no name": "http://nowhere.invalid/train.tsv"}
+
+
+def test_a_machine_without_a_network_decides_within_ten_seconds(nowhere, monkeypatch, tmp_path, tried):
+    def decides(what: str) -> tuple[float, str]:
+        folder = tmp_path / what
+        if left := what.endswith("with a part"):
+            (folder / "goemotions").mkdir(parents=True)
+            (folder / "goemotions/train.tsv.part").write_bytes(TRAIN[:1000])
+        began = time.monotonic()
+        with pytest.raises(UnreachableError, match="cannot be fetched") as caught:
+            fetch(what, folder)
+        assert kept(folder) == {} and len(list(folder.rglob("*.part"))) == left
+        return time.monotonic() - began, str(caught.value)
+
+    cases = {what + rest: url for what, url in nowhere.items() for rest in ("", ", with a part")}
+    for what, url in cases.items():
+        remotes = [replace(remote, url=url) for remote in download.REMOTES["goemotions"]]
+        monkeypatch.setitem(download.REMOTES, what, tuple(remotes))
+    with ThreadPoolExecutor(len(cases)) as pool:
+        took = dict(zip(cases, pool.map(decides, cases), strict=True))
+    assert not {what: seconds for what, (seconds, _) in took.items() if seconds > 10}
+    assert not [said for _, said in took.values() if "\n" in said or re.search("Error|Exception|object at", said)]
+    tried("downloads with a fault", len(cases))
+
+
+@pytest.mark.parametrize("what", ["refuses", "lets no one in"])
+def test_a_silent_address_gives_the_sample(nowhere, alone, monkeypatch, what):
+    left = alone / "goemotions/train.tsv.part"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(TRAIN[:1000])
+    remote = replace(download.REMOTES["goemotions"][0], url=nowhere[what])
+    monkeypatch.setitem(download.REMOTES, "goemotions", (remote,))
+    assert find("goemotions").origin == "built-in sample"
+
+
+# several processes
+
+FETCHES = """
+import json, sys
+from emo_nb import download
+download.REMOTES["goemotions"] = tuple(download.Remote(*fields) for fields in json.loads(sys.argv[1]))
+download.fetch("goemotions")
+"""
+
+
+def fetching() -> subprocess.Popen:
+    "A process of its own that fetches the corpus into the cache."
+    remotes = json.dumps([astuple(remote) for remote in download.REMOTES["goemotions"]])
+    return subprocess.Popen([sys.executable, "-c", FETCHES, remotes], stderr=subprocess.PIPE, text=True)
+
+
+def part_of(process: subprocess.Popen, cache: Path, least: int) -> int:
+    "Wait until so many bytes have arrived; how many there are."
+    part = cache / "goemotions/train.tsv.part"
+    while process.poll() is None:
+        with suppress(FileNotFoundError):
+            if (have := part.stat().st_size) >= least:
+                return have
+        time.sleep(0.002)
+    raise AssertionError(process.communicate()[1])
+
+
+def test_processes_that_fetch_at_once_end_with_one_good_file(site, alone, tried):
+    site.pause = 0.03
+    processes = [fetching() for _ in range(3)]
+    errors = [process.communicate()[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0], errors
+    assert kept(alone) == FILES
+    assert sorted(path for path, _ in site.asked) == sorted(FILES)  # nobody asked twice
+    tried("downloads of several processes at once", 1)
+
+
+def test_a_killed_download_leaves_its_place_to_the_next(site, alone, tmp_path, monkeypatch, tried):
+    kills = int(os.environ.get("KILLS", 6))
+    for kill in range(kills):
+        cache = tmp_path / f"cache{kill}"
+        monkeypatch.setenv("EMO_NB_CACHE", str(cache))
+        site.pause = 0.02
+        site.asked.clear()
+        first = fetching()
+        part_of(first, cache, least=1)
+        second = fetching() if kill % 2 else None  # it waits for the lock, or has not come yet
+        have = part_of(first, cache, least=len(TRAIN) * kill // (kills + 1))
+        first.kill()
+        first.communicate()
+        site.pause = 0
+        second = second or fetching()
+        errors = second.communicate()[1]
+        assert second.returncode == 0, errors
+        assert kept(cache) == FILES
+        (_, none), (path, asked), *_ = site.asked
+        assert none is None and path == "/train.tsv"
+        assert int(asked.removeprefix("bytes=").removesuffix("-")) >= have
+    tried("kills of a download", kills)
+
+
+def test_who_waits_for_another_process_for_too_long_says_so(site, alone, monkeypatch):
+    monkeypatch.setattr(transfer, "TOTAL", 0.3)
+    (alone / "goemotions").mkdir(parents=True)
+    with (
+        FileLock(alone / "goemotions/.train.tsv.lock"),
+        pytest.raises(SourceError, match=r"another process.*train\.tsv"),
+    ):
+        fetch("goemotions")
+    assert not site.asked
 
 
 def test_a_cache_that_cannot_be_written_is_a_source_error(site, monkeypatch, tmp_path):
@@ -418,16 +657,18 @@ def test_a_hubs_failure_without_words_is_a_source_error_too(monkeypatch):
         find("goemotions", "kaggle:a/b")
 
 
-def test_a_silent_address_gives_the_sample(site, alone, monkeypatch):
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as free:
-        port = free.server_port  # nobody listens here once it is closed
-    remote = replace(download.REMOTES["goemotions"][0], url=f"http://127.0.0.1:{port}/train.tsv")
-    monkeypatch.setitem(download.REMOTES, "goemotions", (remote,))
-    assert find("goemotions").origin == "built-in sample"
-
-
 def test_another_data_sets_train_tsv_is_not_taken_for_goemotions(site, alone, monkeypatch, tmp_path):
     (tmp_path / "sst").mkdir()
     (tmp_path / "sst/train.tsv").write_text("sentence\tlabel\na fine film\t1\n")
     monkeypatch.setenv("EMO_NB_DATA", str(tmp_path))
+    assert find("goemotions").origin == "download"
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "broken link"])
+def test_what_is_no_file_is_not_taken_for_a_corpus(site, monkeypatch, tmp_path, kind):
+    for name in ("train.tsv", "goemotions_1.csv"):
+        path = tmp_path / "data" / name
+        path.parent.mkdir(exist_ok=True)
+        {"pipe": os.mkfifo, "folder": os.mkdir, "broken link": lambda at: os.symlink("nowhere", at)}[kind](path)
+    monkeypatch.setenv("EMO_NB_DATA", str(tmp_path / "data"))
     assert find("goemotions").origin == "download"
