@@ -24,7 +24,7 @@ from .card import cards
 from .core import ModelError, first_line
 from .evaluate import metrics, plot_confusion, plot_f1, scores
 from .explore import lengths, plot_counts, plot_lengths
-from .tables import csv_quoting
+from .tables import csv_of, read_csv_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -87,9 +87,9 @@ def write_results(
     for name, card in cards(record, found).items():
         if (folder / name).is_dir():
             (folder / name / "README.md").write_text(card)
-    scores(table, labels).round(4).to_csv(folder / "scores.csv")
-    history.to_csv(folder / "history.csv", index=False)
-    table.to_csv(folder / "predictions.csv", index=False, quoting=csv_quoting(table))
+    tables = {"scores": csv_of(scores(table, labels).round(4), index=True), "history": csv_of(history)}
+    for name, text in {**tables, "predictions": csv_of(table)}.items():
+        (folder / f"{name}.csv").write_text(text, encoding="utf-8", newline="\n")
 
 
 def run_figures(
@@ -117,7 +117,7 @@ class Run:
     metrics: dict[str, Any]
 
 
-WORDS = dict.fromkeys(("corpus", "group", "text", "label", "predicted"), str)  # a label may be called 0 or None
+WORDS = ("corpus", "group", "text", "label", "predicted")  # a label may be called 0 or None
 
 # %% ../nbs/prototype/10a_rundir.ipynb #4d9db5e4
 def open_run(folder: str | Path) -> Run:
@@ -138,8 +138,8 @@ def open_run(folder: str | Path) -> Run:
     return Run(
         folder,
         config,
-        pd.read_csv(folder / "predictions.csv", keep_default_na=False, dtype=WORDS),
-        pd.read_csv(folder / "scores.csv", keep_default_na=False, dtype=WORDS).set_index(["corpus", "label"]),
+        read_csv_of(folder / "predictions.csv", WORDS),
+        read_csv_of(folder / "scores.csv", WORDS).set_index(["corpus", "label"]),
         found,
     )
 
