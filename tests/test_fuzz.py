@@ -12,11 +12,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from fuzzing import check_reading, try_cases
+from helpers import check_mistake
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from emo_nb.console import as_csv
-from emo_nb.core import DataError
+from emo_nb.core import DataError, TextError
 from emo_nb.corpora import UNITS, read
 from emo_nb.evaluate import predictions
 from emo_nb.own import read_own
@@ -364,3 +365,144 @@ def test_the_command_writes_a_csv_that_is_safe_and_that_it_reads_back(emo, tiny,
     code, out, _ = emo("explore", "--corpus", "goemotions", "--out", "found")
     assert code == 0
     check_safe((here / "found/examples.csv").read_bytes().decode(), 0)
+
+
+# What was found, one small file each
+
+
+def as_json(*rows: object) -> bytes:
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+TALK = {"conv_id": "c", "utterance_idx": "1", "context": "sad", "prompt": "p", "speaker_idx": "7", "utterance": "u"}
+COMMENT = {"text": "good", "labels": [1, 2], "id": "a"}
+RATING = {"text": "good", "id": "a", **dict.fromkeys(GOEMOTIONS, 0)}
+
+
+@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize(
+    ("name", "rows", "read_of_them"),
+    [
+        ("train.jsonl", [COMMENT, COMMENT | {"text": 7}, COMMENT | {"text": True}, COMMENT | {"text": {"a": 1}}], 3),
+        ("train.jsonl", [COMMENT, COMMENT | {"labels": "9" * 5000}, COMMENT | {"labels": [[1]]}], 1),
+        ("train.jsonl", [COMMENT, COMMENT | {"id": None}, COMMENT | {"id": [1]}, COMMENT | {"labels": "1,1"}], 4),
+        ("train.jsonl", [COMMENT | RATING, COMMENT | RATING | {"joy": 1}, COMMENT | RATING | {"joy": 2}], 2),
+        ("raters.jsonl", [RATING, RATING | {"joy": 1.0}, RATING | {"joy": None}, RATING | {"text": 3.5}], 3),
+    ],
+    ids=["no texts", "no ids", "no names", "two forms at once", "numbers"],
+)
+def test_values_of_a_kind_that_no_corpus_has_are_taken_as_words_or_refused(tmp_path, unit, name, rows, read_of_them):
+    (tmp_path / name).write_bytes(as_json(*rows))
+    reading = read(tmp_path / name, unit)
+    check_reading(reading, [tmp_path / name])
+    assert (len(reading.frame), reading.rows) == (read_of_them, len(rows))
+
+
+@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("column", TALK)
+@pytest.mark.parametrize("value", [None, 5, 1.5, True, ["a"], {}])
+def test_a_conversation_with_a_value_of_any_kind_is_counted(tmp_path, unit, column, value):
+    rows = [TALK, TALK | {"utterance_idx": "2"}, TALK | {"utterance_idx": "3", column: value}, TALK | {"conv_id": "d"}]
+    (tmp_path / "train.jsonl").write_bytes(as_json(*rows))
+    reading = read(tmp_path / "train.jsonl", unit)
+    check_reading(reading, [tmp_path / "train.jsonl"])
+    assert reading.rows >= (4 if unit == "utterance" else 2)
+
+
+def test_a_conversation_in_which_the_speaker_says_nothing_is_refused_and_counted(tmp_path):
+    listener = TALK | {"conv_id": "d", "utterance_idx": "2"}
+    (tmp_path / "train.jsonl").write_bytes(as_json(TALK, listener))
+    reading = read(tmp_path / "train.jsonl", "speaker")
+    assert (len(reading.frame), list(reading.refused.reason), reading.rows) == (1, ["no text"], 2)
+
+
+@pytest.mark.parametrize("how", ["full", "study"])
+@pytest.mark.parametrize(
+    "names", ["text,text,labels,id", "conv_id,utterance_idx,context,prompt,speaker_idx,utterance,prompt"]
+)
+def test_a_column_that_stands_twice_is_named_or_the_first_one_read(tmp_path, how, names):
+    row = ",".join({"labels": "1", "context": "sad"}.get(name, f"{name} 1") for name in names.split(","))
+    (tmp_path / "train.csv").write_text(f"{names}\n{row}\n")
+    if how == "full":
+        with pytest.raises(DataError, match="twice"):
+            read(tmp_path / "train.csv")
+    else:
+        assert len(read(tmp_path / "train.csv", reading=how).frame) == 1  # pandas gives the second another name
+
+
+def test_whole_numbers_stay_whole_where_some_are_missing(tmp_path):
+    big = 2**53 + 1
+    rows = {"text": ["a", "b", "c"], "label": [big, None, 1], "thread": [big, big, None]}
+    (tmp_path / "own.jsonl").write_bytes(
+        as_json(*(dict(zip(rows, row, strict=True)) for row in zip(*rows.values(), strict=True)))
+    )
+    numbers = {name: pd.array(rows[name], "Int64") for name in ("label", "thread")}
+    pd.DataFrame({**rows, **numbers}).to_parquet(tmp_path / "own.parquet")
+    for file in ("own.jsonl", "own.parquet"):
+        frame = read_own(tmp_path / file, "text", "label", "thread").frame
+        assert frame.labels.tolist() == [(str(big),), ("1",)]
+        assert frame.group.tolist() == [str(big), f"{file}:3"], "a row without a group is one of its own"
+
+
+def test_rows_before_the_header_that_are_broken_are_counted(tmp_path):
+    (tmp_path / "own.csv").write_bytes(b'"a"b,c\ntext,label\nx,y\n')
+    reading = read_own(tmp_path / "own.csv", "text", "label")
+    assert (reading.rows, list(reading.refused.line)) == (2, [1])
+    with pytest.raises(DataError, match="line 1: broken quoting"):
+        list(texts_in(tmp_path / "own.csv"))
+
+
+def test_a_line_of_separators_is_a_row_and_a_line_of_controls_is_no_blank_one(tmp_path):
+    (tmp_path / "train.tsv").write_bytes(b"good\t1\ta\n\t\t\n\n \r\n\x1c\n")
+    (tmp_path / "own.jsonl").write_bytes(as_json({"text": "a", "label": "b"}) + b"\x1c\n\n \t\r\n")
+    assert list(read(tmp_path / "train.tsv").refused.line) == [2, 5]
+    assert list(read_own(tmp_path / "own.jsonl", "text", "label").refused.line) == [2]
+
+
+def test_a_folder_whose_tables_have_columns_without_a_name_is_read(tmp_path):
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / name).write_bytes(b"text,label,,\na,x,,\n")
+    assert len(read_own(tmp_path, "text", "label").frame) == 2
+
+
+def test_the_separator_is_the_headers_and_not_that_of_a_name_in_quotes(tmp_path):
+    (tmp_path / "own.csv").write_bytes(b'text,label,"a;b;c;d"\r"one;two",x,1\r')
+    assert read_own(tmp_path / "own.csv", "text", "label").frame.text.tolist() == ["one;two"]
+    assert list(texts_in(tmp_path / "own.csv")) == ["one;two"]
+
+
+@pytest.mark.parametrize("value", ["[" * 600 + "]" * 600, '{"a":' * 600 + "1" + "}" * 600])
+@pytest.mark.parametrize("column", ["text", "label", "thread"])
+def test_a_deep_value_in_json_is_refused_and_its_row_counted(tmp_path, column, value):
+    row = json.dumps({"text": "a", "label": "b", "thread": "c", column: "HERE"}).replace('"HERE"', value)
+    (tmp_path / "own.jsonl").write_text(row + "\n" + json.dumps({"text": "a", "label": "b", "thread": "c"}) + "\n")
+    reading = read_own(tmp_path / "own.jsonl", "text", "label", "thread")
+    check_reading(reading, [tmp_path / "own.jsonl"])
+    assert (reading.rows, len(reading.frame)) == (2, 1 + (column == "thread"))
+    if column == "text":
+        with pytest.raises(TextError, match="row 1 holds no text but"):
+            list(texts_in(tmp_path / "own.jsonl"))
+
+
+def test_the_names_of_odd_columns_are_said_in_one_line_that_can_be_printed(tmp_path):
+    (tmp_path / "own.jsonl").write_bytes(as_json({"a\nb": "x", "\ud800": "y", "long " * 100: "z", "\x1b[31m": "w"}))
+    (tmp_path / "own.csv").write_bytes(b'"a\nb",\xff\n1,2\n')
+    for read_it in (
+        lambda: list(texts_in(tmp_path / "own.jsonl")),
+        lambda: read_own(tmp_path / "own.csv", "text", "label"),
+        lambda: read(tmp_path / "own.csv"),
+    ):
+        with pytest.raises(DataError, match="a b") as caught:
+            read_it()
+        said = str(caught.value).encode().decode()
+        assert len(said.splitlines()) == 1 and "\x1b" not in said and len(said) < 500
+
+
+@pytest.mark.parametrize("out", ["out.csv", None])
+@pytest.mark.parametrize("source", ["broken.parquet", "none.csv", "none.parquet", "folder.csv", "empty.parquet"])
+def test_a_file_to_predict_that_is_none_is_refused_in_a_sentence(emo, tiny, here, source, out):
+    (here / "broken.parquet").write_bytes(b"PAR1 and so on")
+    (here / "empty.parquet").touch()
+    (here / "folder.csv").mkdir()
+    code, _, err = emo("predict", "--model", tiny.folder, "--file", source, *(("--out", out) if out else ()))
+    check_mistake(code, err, [source])
