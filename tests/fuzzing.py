@@ -24,11 +24,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from emo_nb.core import EmoNbError
+from emo_nb.core import DataError, EmoNbError
 from emo_nb.corpora import COLUMNS, UNITS, Reading, read
 from emo_nb.own import read_own
 from emo_nb.sources import SAMPLE
 from emo_nb.stream import rows_about, texts_in
+from emo_nb.tables import csv_of, read_csv_of
 from emo_nb.taxonomy import GOEMOTIONS
 
 DATA = os.environ.get("EMO_NB_DATA")
@@ -111,6 +112,7 @@ def seeds() -> dict[str, bytes]:
         **in_forms("valid", talk),
         **in_forms("own", own),
         **in_forms("answers", answers),
+        "predictions.csv": csv_of(answers.assign(corpus="mine", predicted="glad", confidence=0.75)).encode(),
         "train-talk.tar.gz": gzip.compress(archived("train.csv", dialogues), mtime=0),
         "train-talk.tar": archived("train.csv", dialogues),
         "lines.txt": "\n".join(raw.text).encode(),
@@ -195,12 +197,23 @@ def make_case(number: int, folder: Path):
         "read_own": partial(read_own, path, *columns[: dice.choice((2, 3))]),
         "texts_in": partial(all_texts, file, dice.choice((None, columns[0]))),
     }
+    if name == "predictions.csv":
+        readers["read_csv_of"] = partial(of_run, file)
     return readers[dice.choice(list(readers))], sorted(folder.iterdir())
 
 
 def all_texts(file: Path, column: str | None) -> list[str]:
     assert rows_about(file) >= 0
     return list(texts_in(file, column))
+
+
+def of_run(file: Path) -> list[str]:
+    "The texts of a run's predictions; what is said to be raised for a table that is none counts as a sentence."
+    try:
+        table = read_csv_of(file, ("text", "label"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file} cannot be read ({error})") from error
+    return list(table["text"]) if list(table.columns).count("text") == 1 else []
 
 
 def check_reading(reading: Reading, files: list[Path]) -> None:

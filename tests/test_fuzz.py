@@ -326,11 +326,12 @@ if sys.version_info >= (3, 11):
 
 
 def test_a_runs_tables_are_safe_to_open_and_are_read_back_as_they_were(tmp_path):
+    texts = [*TEXTS, "a megabyte\r\n" * 100_000]
     labels = ["=1+1", "-1", "@joy", "fear"]
     rows = pd.DataFrame(
-        {"corpus": "+mine", "group": TEXTS, "text": TEXTS, "label": [labels[i % 4] for i in range(len(TEXTS))]}
+        {"corpus": "+mine", "group": texts, "text": texts, "label": [labels[i % 4] for i in range(len(texts))]}
     )
-    table = predictions(rows, np.eye(4)[np.arange(len(TEXTS)) % 4], labels)
+    table = predictions(rows, np.eye(4)[np.arange(len(texts)) % 4], labels)
     record = {"labels": labels, "files": {"mine.csv": "…"}, "task": "own", "encoder": "minilm", "split": "group"}
     record |= {
         "seed": 1,
@@ -345,7 +346,7 @@ def test_a_runs_tables_are_safe_to_open_and_are_read_back_as_they_were(tmp_path)
     made = open_run(tmp_path)
     pd.testing.assert_frame_equal(made.predictions, table, check_dtype=False)
     assert set(made.scores.index) == {("+mine", label) for label in labels}
-    assert read_own(tmp_path / "predictions.csv", "text", "label").frame.text.tolist() == TEXTS
+    assert read_own(tmp_path / "predictions.csv", "text", "label").frame.text.tolist() == texts
 
 
 def test_the_command_writes_a_csv_that_is_safe_and_that_it_reads_back(emo, tiny, here):
