@@ -13,7 +13,7 @@ export EMO_NB_DATA := $(CORPORA)
 endif
 TESTENV := $(if $(CORPORA),,EMO_NB_OFFLINE=1) HF_HUB_OFFLINE=1
 
-.PHONY: help run full results test test-oldest test-newest check sync notebooks pytest docs bench reliability audit clean
+.PHONY: help run full results test test-oldest test-newest check sync notebooks pytest docs bench reliability fuzz audit clean
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 
@@ -84,6 +84,9 @@ bench: $(VENV)/dev.ok ## time training and prediction beside what else there is 
 
 reliability: $(VENV)/dev.ok ## kills, faulty downloads, mutated files, odd texts: many of each, into results/reliability.json
 	$(TESTENV) $(BIN)/python tools/reliability.py
+
+fuzz: $(VENV)/dev.ok ## a million damaged tables through every reader of tables (FUZZ=10000 for fewer; an hour or two)
+	$(TESTENV) $(BIN)/python tests/fuzzing.py
 
 clean: ## remove the environment, the site and caches (runs/ stays)
 	rm -rf .venv .venv-oldest .venv-newest _docs _proc build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -184,6 +184,7 @@ def predict(
     """Emotions of texts, in order: given as arguments, in a file of any size, or through a pipe.
 
     From --file to --out goes part by part: give an interrupted command again, and it goes on where it stopped.
+    In CSV an apostrophe goes before what a spreadsheet would compute; emo-nb takes it off again when it reads the file.
     """
     from emo_nb.predict import EmotionClassifier
     from emo_nb.stream import WRITERS, predict_file, texts_in

@@ -78,10 +78,10 @@ def as_jsonl(table: "pd.DataFrame") -> str:
 
 
 def as_csv(table: "pd.DataFrame", header: bool = True) -> str:
-    "A header and one row a text."
-    from emo_nb.tables import csv_quoting
+    "A header and one row a text, safe to open in a spreadsheet."
+    from emo_nb.tables import csv_of
 
-    return table.round(6).to_csv(index=False, lineterminator="\n", header=header, quoting=csv_quoting(table))
+    return csv_of(table.round(6), header=header)
 
 
 FORMATS: dict[str, Callable[["pd.DataFrame"], str]] = {"table": as_table, "jsonl": as_jsonl, "csv": as_csv}

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from .core import ConfigError, first_line
+from .tables import csv_of
 from .taxonomy import TASKS, Task
 
 if TYPE_CHECKING:
@@ -210,7 +211,7 @@ def explore(frame: pd.DataFrame, out: str | Path, tokenizer: Any = None) -> dict
     try:
         out.mkdir(parents=True, exist_ok=True)
         for name, table in tables.items():
-            table.to_csv(out / f"{name}.csv")
+            (out / f"{name}.csv").write_text(csv_of(table, index=True), encoding="utf-8", newline="\n")
         for name, figure in figures.items():
             figure.savefig(out / f"{name}.png", dpi=150)
     except OSError as error:

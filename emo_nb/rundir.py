@@ -26,7 +26,7 @@ from .contracts import SCHEMA, Metrics, Predictions, Record, RunRecord, ScoreTab
 from .core import ModelError, first_line, json_object
 from .evaluate import metrics, plot_confusion, plot_f1, scores
 from .explore import lengths, plot_counts, plot_lengths
-from .tables import csv_quoting
+from .tables import csv_of, read_csv_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -90,9 +90,9 @@ def write_results(
     for name, card in cards(record, found).items():
         if (folder / name).is_dir():
             (folder / name / "README.md").write_text(card)
-    scores(table, labels).round(4).to_csv(folder / "scores.csv")
-    history.to_csv(folder / "history.csv", index=False)
-    table.to_csv(folder / "predictions.csv", index=False, quoting=csv_quoting(table))
+    tables = {"scores": csv_of(scores(table, labels).round(4), index=True), "history": csv_of(history)}
+    for name, text in {**tables, "predictions": csv_of(table)}.items():
+        (folder / f"{name}.csv").write_text(text, encoding="utf-8", newline="\n")
 
 
 def run_figures(
@@ -120,7 +120,7 @@ class Run:
     metrics: dict[str, Any]
 
 
-WORDS = dict.fromkeys(("corpus", "group", "text", "label", "predicted"), str)  # a label may be called 0 or None
+WORDS = ("corpus", "group", "text", "label", "predicted")  # a label may be called 0 or None
 
 # %% ../nbs/prototype/10a_rundir.ipynb #4d9db5e4
 PARTS = ("config.json", "metrics.json", "predictions.csv", "scores.csv", "model")
@@ -152,7 +152,7 @@ def read_metrics(file: Path) -> dict[str, Any]:
 def read_table(file: Path, model: type[Record]) -> pd.DataFrame:
     "A CSV file of a run directory. Raises `ModelError` where it is not what the schema says."
     try:
-        table = pd.read_csv(file, keep_default_na=False, dtype=WORDS)
+        table = read_csv_of(file, WORDS)
     except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
         raise ModelError(f"{file} cannot be read as CSV ({first_line(error)}); {AGAIN}") from error
     check_frame(table, model, file, ModelError, AGAIN)

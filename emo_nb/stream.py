@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['WRITERS', 'CHUNK', 'texts_in', 'the_column', 'line_texts', 'csv_texts', 'json_texts', 'parquet_texts', 'rows_about',
-           'write_csv', 'write_jsonl', 'write_parquet', 'join', 'predict_file', 'settings_of']
+           'write_csv', 'write_jsonl', 'write_parquet', 'join', 'predict_file', 'settings_of', 'fingerprint']
 
 # %% ../nbs/prototype/11c_stream.ipynb #2d1babb3
 import hashlib
 import json
+import reprlib
 import shutil
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -18,9 +19,9 @@ from typing import Any
 import pandas as pd
 
 from .console import as_csv, as_jsonl
-from .core import ConfigError, DataError, TextError, first_line, part_folder, whole_file
+from .core import ConfigError, DataError, EmoNbError, TextError, first_line, part_folder, whole_file
 from .predict import BULK, EmotionClassifier
-from .tables import checked, quoted_rows
+from .tables import as_meant, checked, listed, quoted_rows, separator_of
 
 # %% ../nbs/prototype/11c_stream.ipynb #82874adf
 def texts_in(file: Path, text_col: str | None = None) -> Iterator[str]:
@@ -32,7 +33,9 @@ def texts_in(file: Path, text_col: str | None = None) -> Iterator[str]:
     try:
         for number, text in enumerate(readers.get(file.suffix.lower(), line_texts)(file, text_col), 1):
             if not isinstance(text, str):
-                raise TextError(f"{file}: row {number} holds no text but {text!r}; fill or drop it, then go on")
+                raise TextError(
+                    f"{file}: row {number} holds no text but {reprlib.repr(text)}; fill or drop it, then go on"
+                )
             yield text
     except UnicodeDecodeError as error:
         raise TextError(f"{file} cannot be read as text (not UTF-8); save it as UTF-8") from error
@@ -45,7 +48,7 @@ def the_column(names: list[str], wanted: str | None, file: Path) -> str:
     wanted = wanted or (names[0] if len(names) == 1 else "text")
     if names.count(wanted) != 1:
         how = "no column" if wanted not in names else "more than one column"
-        raise DataError(f"{file} has {how} {wanted!r}; its columns are: {', '.join(names[:12])}; name one: --text-col")
+        raise DataError(f"{file} has {how} {wanted!r}; its columns are: {listed(names)}; name one: --text-col")
     return wanted
 
 # %% ../nbs/prototype/11c_stream.ipynb #1df65922
@@ -59,15 +62,17 @@ def line_texts(file: Path, _: str | None) -> Iterator[Any]:
 def csv_texts(file: Path, text_col: str | None) -> Iterator[Any]:
     "One column of a CSV file with a header; the separator is the one that the header has."
     with open(file, encoding="utf-8-sig", newline="") as lines:
-        separator = max(",;\t", key=lines.readline().count)
+        separator = separator_of(lines.readline())
         lines.seek(0)
         rows = quoted_rows(lines, separator)
-        header = list(next(rows, (1, []))[1])
+        header = next(rows, (1, []))[1]
+        if isinstance(header, str):
+            raise DataError(f"{file}, line 1: {header}; mend its header, then go on")
         place = header.index(the_column(header, text_col, file))
         for line, fields in rows:
             if reason := checked(fields, len(header)):
                 raise TextError(f"{file}, line {line}: {reason}; mend it, then go on")
-            yield fields[place]
+            yield as_meant(header, list(fields))[place]
 
 # %% ../nbs/prototype/11c_stream.ipynb #75df8283
 def json_texts(file: Path, text_col: str | None) -> Iterator[Any]:
@@ -86,7 +91,6 @@ def json_texts(file: Path, text_col: str | None) -> Iterator[Any]:
 
 def parquet_texts(file: Path, text_col: str | None) -> Iterator[Any]:
     "One column of a Parquet file."
-    from pyarrow import ArrowException
     from pyarrow.parquet import ParquetFile
 
     try:
@@ -94,18 +98,23 @@ def parquet_texts(file: Path, text_col: str | None) -> Iterator[Any]:
         column = the_column(table.schema_arrow.names, text_col, file)
         for batch in table.iter_batches(batch_size=1000, columns=[column]):
             yield from batch.column(0).to_pylist()
-    except ArrowException as error:
+    except (EmoNbError, OSError):
+        raise
+    except Exception as error:
         raise DataError(f"{file} is not a readable Parquet file ({first_line(error)})") from error
 
 # %% ../nbs/prototype/11c_stream.ipynb #b02d2ada
 def rows_about(file: Path) -> int:
-    "How many rows a file has, for a bar: exact in Parquet, a count of line ends elsewhere."
-    if file.suffix.lower() == ".parquet":
-        from pyarrow.parquet import read_metadata
+    "How many rows a file has, for a bar: exact in Parquet, a count of line ends elsewhere, 0 where it cannot be read."
+    try:
+        if file.suffix.lower() == ".parquet":
+            from pyarrow.parquet import read_metadata
 
-        return read_metadata(file).num_rows
-    with open(file, "rb") as raw:
-        return sum(block.count(b"\n") for block in iter(lambda: raw.read(2**20), b""))
+            return max(0, read_metadata(file).num_rows)
+        with open(file, "rb") as raw:
+            return sum(block.count(b"\n") for block in iter(lambda: raw.read(2**20), b""))
+    except Exception:  # whoever reads it says what is wrong
+        return 0
 
 # %% ../nbs/prototype/11c_stream.ipynb #779829c9
 def write_csv(table: pd.DataFrame, file: Path, first: bool) -> None:
@@ -168,7 +177,7 @@ def predict_file(
     form = form or out.suffix[1:]
     if form not in WRITERS:
         raise ConfigError(f"{out} names no format; end it in .csv, .jsonl or .parquet, or pass --format")
-    about = rows_about(file) if file.is_file() else 0
+    about = rows_about(file)
     classifier = classifier.for_bulk() if about > BULK else classifier
     with part_folder(out, settings_of(classifier, file, text_col, form), force) as folder:
         parts = sorted(folder.glob(f"[0-9]*.{form}"))
@@ -190,20 +199,29 @@ def predict_file(
 # %% ../nbs/prototype/11c_stream.ipynb #b4a4135b
 def settings_of(classifier: EmotionClassifier, file: Path, text_col: str | None, form: str) -> dict[str, Any]:
     "What decides an answer, as a record."
-    model, contents = hashlib.sha256(), hashlib.sha256()
+    model = hashlib.sha256()
     for name, weights in sorted(classifier.model.state_dict().items()):
         model.update(name.encode() + weights.cpu().contiguous().view(-1).numpy().tobytes())
     said = {key: value for key, value in classifier.model.config.to_dict().items() if key.startswith(("emo_nb", "id2"))}
     model.update(json.dumps(said, sort_keys=True).encode())
-    with open(file, "rb") as raw:
-        for block in iter(lambda: raw.read(2**20), b""):
-            contents.update(block)
     computed = classifier.bulk
     return {
-        "file": contents.hexdigest(),
+        "file": fingerprint(file),
         "text column": text_col,
         "model": model.hexdigest(),
         "format": form,
         "number format": f"{computed.dtype} on {computed.device}",
         "texts a part": CHUNK,
     }
+
+
+def fingerprint(file: Path) -> str:
+    "SHA-256 of a file's bytes. Raises `TextError` where it cannot be read."
+    contents = hashlib.sha256()
+    try:
+        with open(file, "rb") as raw:
+            for block in iter(lambda: raw.read(2**20), b""):
+                contents.update(block)
+    except OSError as error:
+        raise TextError(f"{file} cannot be read ({first_line(error)})") from error
+    return contents.hexdigest()

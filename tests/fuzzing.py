@@ -1,0 +1,331 @@
+"""Damaged tables by the thousand: real files with some bytes changed, read by every reader of tables.
+
+`python tests/fuzzing.py` (`make fuzz`) tries FUZZ cases, a million where that is not set, on all processors. A case is
+a number: FIRST=123 FUZZ=1 tries case 123 again.
+"""
+
+import faulthandler
+import gzip
+import io
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import sys
+import tarfile
+import tempfile
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache, partial
+from itertools import islice
+from pathlib import Path
+
+import pandas as pd
+
+from emo_nb.core import DataError, EmoNbError
+from emo_nb.corpora import COLUMNS, UNITS, Reading, read
+from emo_nb.own import read_own
+from emo_nb.sources import SAMPLE
+from emo_nb.stream import rows_about, texts_in
+from emo_nb.tables import csv_of, read_csv_of
+from emo_nb.taxonomy import GOEMOTIONS
+
+DATA = os.environ.get("EMO_NB_DATA")
+SECONDS = 10  # that a case may take
+MOODS = ["glad", "sad", "glad|sad", "-1", "so, so", "", "NA"]
+
+
+class Hang(BaseException):
+    "A reader did not come to an end; no reader catches it."
+
+
+# Real files, some dozens of rows each
+
+
+def first_lines(file, most: int = 25) -> bytes:
+    return b"".join(islice(file, most))
+
+
+def as_json(rows: pd.DataFrame) -> bytes:
+    return b"".join(json.dumps(row).encode() + b"\n" for row in rows.to_dict("records"))
+
+
+def in_forms(name: str, rows: pd.DataFrame, labels: str = "") -> dict[str, bytes]:
+    "One table as CSV, TSV, JSON Lines and Parquet; the column `labels` is a list of numbers in the last two."
+    lists = rows.assign(**{labels: [[int(i) for i in ids.split(",")] for ids in rows[labels]]}) if labels else rows
+    return {
+        f"{name}.csv": rows.to_csv(index=False).encode(),
+        f"{name}.tsv": rows.to_csv(index=False, sep="\t", lineterminator="\r\n").encode("utf-8-sig"),
+        f"{name}.jsonl": as_json(lists),
+        f"{name}.parquet": lists.to_parquet(compression=None),
+    }
+
+
+def archived(name: str, data: bytes) -> bytes:
+    "A tar archive of one file."
+    whole = io.BytesIO()
+    with tarfile.open(fileobj=whole, mode="w") as archive:
+        info = tarfile.TarInfo(f"folder/{name}")
+        info.size = len(data)
+        archive.addfile(info, io.BytesIO(data))
+    return whole.getvalue()
+
+
+def of_corpora(folder: Path) -> dict[str, bytes]:
+    "The first lines of the real corpora."
+    found = {}
+    for path in (*folder.glob("*.csv"), *folder.glob("goemotions/*.tsv")):
+        with open(path, "rb") as file:
+            found[path.name] = first_lines(file)
+    for path in folder.glob("empathetic*.tar.gz"):
+        with tarfile.open(path) as archive:
+            member = next(member for member in archive if member.name.endswith("train.csv"))
+            found["train.csv"] = first_lines(archive.extractfile(member))
+    return found
+
+
+@cache
+def seeds() -> dict[str, bytes]:
+    "Name and bytes of small whole files: of every form that emo_nb reads."
+    with open(SAMPLE / "goemotions_raw.csv", "rb") as file:
+        raters = first_lines(file)
+    with open(SAMPLE / "empatheticdialogues/train.csv", "rb") as file:
+        dialogues = first_lines(file)
+    raw = pd.read_csv(io.BytesIO(raters), dtype=str, keep_default_na=False)
+    talk = pd.DataFrame([line.split(",") for line in dialogues.decode().splitlines()])
+    talk = talk[1:].set_axis(list(talk.iloc[0]), axis=1)
+    ids = [
+        ",".join(str(i) for i, label in enumerate(GOEMOTIONS) if row[label] == "1") or "27" for _, row in raw.iterrows()
+    ]
+    official = pd.DataFrame({"text": raw.text, "labels": ids, "id": raw.id})
+    plain = official.assign(text=official.text.str.replace(r"\s", " ", regex=True))
+    own = pd.DataFrame({"text": raw.text, "label": (MOODS * 4)[: len(raw)], "thread": raw.subreddit, "": ""})
+    answers = pd.DataFrame({"text": raw.text, "label": "sad", "glad": 0.25, "sad": 0.75})
+    found = {
+        "train.csv": dialogues,
+        "goemotions_1.csv": raters,
+        "dev.tsv": "".join("\t".join(row) + "\n" for row in plain.to_numpy()).encode(),
+        **in_forms("test-official", official, "labels"),
+        **in_forms("raters", raw),
+        **in_forms("valid", talk),
+        **in_forms("own", own),
+        **in_forms("answers", answers),
+        "predictions.csv": csv_of(answers.assign(corpus="mine", predicted="glad", confidence=0.75)).encode(),
+        "train-talk.tar.gz": gzip.compress(archived("train.csv", dialogues), mtime=0),
+        "train-talk.tar": archived("train.csv", dialogues),
+        "lines.txt": "\n".join(raw.text).encode(),
+    }
+    return found | {f"real/{name}": data for name, data in (of_corpora(Path(DATA)) if DATA else {}).items()}
+
+
+# Damage
+
+NASTY = [
+    *(b"\x00", b"\r", b"\n", b"\r\n", b"\n\n", b" ", b'"', b'""', b'"\n"', b"'", b"\\", b",", b";", b"\t", b"|", b"\x1a", b"\x0c"),
+    *(b"\xef\xbb\xbf", b"\xff\xfe", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xc2\x85", b"\xe2\x80\xa8", b"\xe2\x80\xae", b"\xff"),
+    *(b"9" * 5000, b"1e999", b"-1", b"28", b"007", b"NaN", b"null", b"_comma_", b"conv_id,", b"text", b"=1+1", b"'=1+1"),
+    *(b"[" * 100_000, b'{"a":' * 3000, b"\\ud800", b"x" * 200_000),
+]  # fmt: skip
+VALUES = [
+    *(b"null", b"true", b"1", b"1.0", b"27.0", b"1e999", b"-0", b"NaN", b"Infinity", b"12345678901234567890", b"9" * 5000),
+    *(b'""', b'" "', b'"\\ud800"', b'"\\u0000"', b'"a\\nb"', b"[]", b"{}", b"[[]]", b'["a", null]', b'{"text": 1}', b'["1", 2]'),
+    *(b"[" * 400 + b"]" * 400, b"[" * 950 + b"]" * 950, b'{"a":' * 300 + b"1" + b"}" * 300),
+]  # fmt: skip
+CELL = re.compile(rb'"[^"\n]*"|\d+|(?<=[,;\t\n])[^,;\t\n"]+')  # what may be one cell
+
+
+def place_in(dice: random.Random, data: bytes) -> tuple[int, int]:
+    "A stretch of the data, mostly short."
+    start = dice.randrange(len(data) + 1)
+    return start, min(len(data), start + dice.choice((1, 1, 1, 2, 4, 16, 100, 1000)))
+
+
+def damaged(dice: random.Random, data: bytes) -> bytes:
+    "The data with one thing wrong."
+    start, end = place_in(dice, data)
+    piece = data[start:end]
+    way = dice.choice(
+        ("flip", "delete", "double", "swap", "cut", "splice", "insert", "insert", "value", "value", "value")
+    )
+    if way == "value" and (cells := list(CELL.finditer(data))):
+        start, end = dice.choice(cells).span()
+        piece = dice.choice(VALUES if dice.random() < 0.7 else NASTY)
+    elif way == "flip":
+        piece = bytes(byte ^ 1 << dice.randrange(8) for byte in piece[:4]) + piece[4:]
+    elif way == "delete":
+        piece = b""
+    elif way == "double":
+        piece *= dice.choice((2, 2, 50))
+    elif way == "cut":
+        end, piece = len(data), b""
+    elif way == "splice":
+        other = dice.choice(list(seeds().values()))
+        end, piece = (end, other[slice(*place_in(dice, other))]) if dice.random() < 0.5 else (len(data), other[start:])
+    elif way == "insert":
+        piece = dice.choice(NASTY) + piece
+    elif way == "swap":
+        other, stop = place_in(dice, data)
+        if other >= end:
+            return data[:start] + data[other:stop] + data[end:other] + piece + data[stop:]
+    return data[:start] + piece + data[end:]
+
+
+# A case: files, a reader, and what must hold of what it says
+
+COLUMN_NAMES = {"raters": ("text", "joy", "id"), "valid": ("utterance", "context", "conv_id")}
+COLUMN_NAMES |= {"test-official": ("text", "labels", "id"), "own": ("text", "label", "thread")}
+
+
+def make_case(number: int, folder: Path):
+    "The files of a case, written to an empty folder, and a reader that waits to be called."
+    dice = random.Random(number)
+    for _ in range(dice.choice((1, 1, 1, 1, 1, 1, 2))):
+        name = dice.choice(list(seeds()))
+        data = seeds()[name]
+        for _ in range(dice.choice((0, 1, 1, 1, 2, 4))):
+            data = damaged(dice, data)
+        if dice.random() < 0.03:
+            name = Path(name).stem + dice.choice((".csv", ".tsv", ".jsonl", ".parquet", ".tar.gz", ".tar", ".CSV", ""))
+        file = folder / Path(name).name
+        file.write_bytes(data)
+    path = folder if dice.random() < 0.1 or len(list(folder.iterdir())) > 1 else file
+    columns = COLUMN_NAMES.get(Path(name).stem, ("text", "label", "id"))
+    readers = {
+        "read": partial(read, path, dice.choice(UNITS), dice.choice(("full", "full", "full", "study"))),
+        "read_own": partial(read_own, path, *columns[: dice.choice((2, 3))]),
+        "texts_in": partial(all_texts, file, dice.choice((None, columns[0]))),
+    }
+    if name == "predictions.csv":
+        readers["read_csv_of"] = partial(of_run, file)
+    return readers[dice.choice(list(readers))], sorted(folder.iterdir())
+
+
+def all_texts(file: Path, column: str | None) -> list[str]:
+    assert rows_about(file) >= 0
+    return list(texts_in(file, column))
+
+
+def of_run(file: Path) -> list[str]:
+    "The texts of a run's predictions; what is said to be raised for a table that is none counts as a sentence."
+    try:
+        table = read_csv_of(file, ("text", "label"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file} cannot be read ({error})") from error
+    return list(table["text"]) if list(table.columns).count("text") == 1 else []
+
+
+def check_reading(reading: Reading, files: list[Path]) -> None:
+    "What the tidy frame promises, and that no row is lost."
+    frame, refused = reading.frame, reading.refused
+    assert tuple(frame.columns) == COLUMNS
+    assert list(frame.dtypes.astype(str)) == ["object", "object", *["category"] * 4, "object", "category"]
+    assert frame.index.equals(pd.RangeIndex(len(frame)))
+    assert len(frame) > 0
+    assert list(frame.split.cat.categories) == ["train", "dev", "test"]
+    assert {type(cell) for column in ("text", "group") for cell in frame[column]} == {str}
+    assert all(text.strip() for text in frame.text), "a blank text"
+    "".join(text + group for text, group in zip(frame.text, frame.group, strict=True)).encode()
+    assert {type(labels) for labels in frame.labels} == {tuple}
+    for labels in frame.labels:
+        assert len(set(labels)) == len(labels), "a label twice"
+        assert all(isinstance(label, str) and label.strip() for label in labels)
+    assert list(refused.columns) == ["file", "line", "reason"]
+    assert all(isinstance(reason, str) and reason for reason in refused.reason)
+    str(reading).encode()
+    assert set(reading.files) <= {file.name for file in files} | {"train.csv"}  # what stands in the archives
+    if "as the study read them" in reading.form:
+        assert reading.rows >= len(frame) + len(refused)
+        return
+    assert reading.rows == len(frame) + len(refused), "rows are lost"
+    if len(files) == 1 and (rows := rows_in(files[0])) is not None and "Empathetic" not in reading.form:
+        assert reading.rows == rows, f"the file has {rows} rows"
+        assert refused.line.is_unique
+
+
+def rows_in(file: Path) -> int | None:
+    "How many rows a file has, where that can be told without the reader."
+    if file.suffix != ".jsonl":
+        return None
+    return sum(1 for line in file.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n") if line.strip(b" \t\r"))
+
+
+def try_case(number: int, folder: Path) -> str:
+    "Which end a case came to. Raises what a reader should not have raised, or what its answer lacks."
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    reader, files = make_case(number, folder)
+    signal.alarm(SECONDS)
+    try:
+        found = reader()
+    except EmoNbError as error:
+        assert str(error).strip()
+        str(error).encode()
+        return "refused in a sentence"
+    finally:
+        signal.alarm(0)
+    if isinstance(found, Reading):
+        check_reading(found, files)
+    else:
+        assert all(isinstance(text, str) for text in found)
+    return "read"
+
+
+def try_cases(numbers, root: Path) -> Counter:
+    "The ends of many cases; a failure names the case and leaves its files."
+    before, ends = signal.signal(signal.SIGALRM, hang), Counter()
+    for number in numbers:
+        folder = root / str(os.getpid())
+        try:
+            ends[try_case(number, folder)] += 1
+        except (Exception, Hang) as error:
+            kept = root / f"case-{number}"
+            shutil.copytree(folder, kept, dirs_exist_ok=True)
+            raise AssertionError(f"case {number}, whose files are in {kept}: {error!r:.300}") from error
+    shutil.rmtree(root / str(os.getpid()), ignore_errors=True)
+    signal.signal(signal.SIGALRM, before)
+    return ends
+
+
+def hang(*_):
+    raise Hang(f"after {SECONDS} s")
+
+
+# A million of them
+
+
+def begin_worker() -> None:
+    "A process that says where it crashed, and that has its share of the memory."
+    faulthandler.enable()
+    if sys.platform == "linux":
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (8 << 30, resource.RLIM_INFINITY))
+
+
+def main() -> None:
+    from tqdm import tqdm
+
+    first, count = (int(os.environ.get(name, default)) for name, default in (("FIRST", 0), ("FUZZ", 1_000_000)))
+    root = Path(tempfile.mkdtemp(prefix="emo_nb-fuzz-"))
+    batches = [range(i, min(i + 500, first + count)) for i in range(first, first + count, 500)]
+    ends = Counter()
+    with ProcessPoolExecutor(initializer=begin_worker) as pool, tqdm(total=count, unit="case") as bar:
+        try:
+            for found in pool.map(partial(try_cases, root=root), batches):
+                ends += found
+                bar.update(found.total())
+        except Exception:
+            pool.shutdown(cancel_futures=True)
+            raise
+    shutil.rmtree(root)
+    print(
+        f"{ends.total():,} cases from number {first:,}, none lost:",
+        *(f"{n:,} {end}" for end, n in ends.items()),
+        sep="\n  ",
+    )
+
+
+if __name__ == "__main__":
+    main()
