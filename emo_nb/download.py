@@ -95,4 +95,6 @@ def from_hub(address: str, folder: Path | None = None) -> Path:
     except ImportError as error:
         raise SourceError(f"{address} needs the package {package}; pip install {package}") from error
     except Exception as error:  # each hub has many errors of its own
-        raise SourceError(f"{address} cannot be had through {package}: {first_line(error)}") from error
+        raise SourceError(
+            f"{address} cannot be had through {package} ({first_line(error)}); get it by hand and name its folder"
+        ) from error

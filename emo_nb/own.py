@@ -79,7 +79,7 @@ def columns_of(path: Path, parts: list[pd.DataFrame], wanted: list[str]) -> pd.D
     have = dict.fromkeys(column for rows in parts for column in rows.columns if column not in (FILE, LINE))
     if missing := [column for column in wanted if column not in have]:
         found = listed(have) or "none: it is empty"
-        raise DataError(f"{path} has no column {missing[0]!r}; its columns are: {found}")
+        raise DataError(f"{path} has no column {missing[0]!r}; its columns are: {found}; name one of them")
     if doubled := [column for column in wanted for rows in parts if list(rows.columns).count(column) > 1]:
         raise DataError(f"{path} has the column {doubled[0]!r} twice; rename one")
     return pd.concat([rows.loc[:, rows.columns.isin([FILE, LINE, *wanted])] for rows in parts], ignore_index=True)

@@ -34,10 +34,10 @@ def label_for(frame: pd.DataFrame, task: Task) -> pd.DataFrame:
     return labelled
 
 
-def check_labelled(frame: pd.DataFrame) -> None:
-    "Raise `DataError` where the rows are not from `label_for`."
-    if missing := [column for column in ("targets", "label") if column not in frame]:
-        raise DataError(f"the rows have no column {missing[0]!r}; give those that `label_for` returns")
+def check_labelled(frame: pd.DataFrame, column: str) -> None:
+    "Raise `DataError` where the rows lack a column of those from `label_for`."
+    if column not in frame:
+        raise DataError(f"the rows have no column {column!r}; give those that `label_for` returns")
 
 # %% ../nbs/feasibility/05_prepare.ipynb #d1cebb4e
 def balance(
@@ -47,7 +47,7 @@ def balance(
     seed: int = 42,
 ) -> pd.DataFrame:
     "At most `cap` rows of each capped label, drawn at random; all other rows kept; shuffled."
-    check_labelled(frame)
+    check_labelled(frame, "label")
     capped = frame.label.isin(labels)
     drawn = [
         rows.sample(cap, random_state=seed) if len(rows) > cap else rows
@@ -64,7 +64,7 @@ def split(frame: pd.DataFrame, how: str = "group", seed: int = 42, test: float =
 
     Raises `ConfigError` for an unknown way, or one that the data cannot be split by.
     """
-    check_labelled(frame)
+    check_labelled(frame, "targets")
     if how == "official":
         if frame.split.isna().any():
             corpora = ", ".join(frame[frame.split.isna()].corpus.unique())

@@ -101,7 +101,7 @@ def find(corpus: str, path: str | Path | None = None) -> Found:
     was answered but went wrong; only where nobody answers does the sample step in.
     """
     if corpus not in PATTERNS:
-        raise SourceError(f"there is no corpus {corpus!r}; the corpora are: {', '.join(PATTERNS)}")
+        raise SourceError(f"there is no corpus {corpus!r}; name one of {', '.join(PATTERNS)}")
     if path is not None:
         whole = local(path)
         return Found(corpus, (look_in(whole, corpus) or whole) if whole.is_dir() else whole, "given")

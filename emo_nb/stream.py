@@ -40,7 +40,7 @@ def texts_in(file: Path, text_col: str | None = None) -> Iterator[str]:
     except UnicodeDecodeError as error:
         raise TextError(f"{file} cannot be read as text (not UTF-8); save it as UTF-8") from error
     except OSError as error:
-        raise TextError(f"{file} cannot be read ({first_line(error)})") from error
+        raise TextError(f"{file} cannot be read ({first_line(error)}); name another, or mend it") from error
 
 
 def the_column(names: list[str], wanted: str | None, file: Path) -> str:
@@ -101,7 +101,7 @@ def parquet_texts(file: Path, text_col: str | None) -> Iterator[Any]:
     except (EmoNbError, OSError):
         raise
     except Exception as error:
-        raise DataError(f"{file} is not a readable Parquet file ({first_line(error)})") from error
+        raise DataError(f"{file} is not a readable Parquet file ({first_line(error)}); write it anew") from error
 
 # %% ../nbs/prototype/11c_stream.ipynb #b02d2ada
 def rows_about(file: Path) -> int:
@@ -193,7 +193,7 @@ def predict_file(
         if parts:
             join(parts, out)
     if not rows:
-        raise TextError(f"{file} holds no text")
+        raise TextError(f"{file} holds no text; give a file with a text in each row")
     return rows
 
 # %% ../nbs/prototype/11c_stream.ipynb #b4a4135b
@@ -223,5 +223,5 @@ def fingerprint(file: Path) -> str:
             for block in iter(lambda: raw.read(2**20), b""):
                 contents.update(block)
     except OSError as error:
-        raise TextError(f"{file} cannot be read ({first_line(error)})") from error
+        raise TextError(f"{file} cannot be read ({first_line(error)}); name another, or mend it") from error
     return contents.hexdigest()

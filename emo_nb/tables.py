@@ -41,9 +41,9 @@ def files_of(path: Path) -> Iterator[tuple[str, bytes]]:
         try:
             tables = [p for p in sorted(path.iterdir()) if p.suffix in SUFFIXES and p.name[0] != "."]
         except OSError as error:
-            raise DataError(f"{path} cannot be read: {error.strerror}") from error
+            raise DataError(f"{path} cannot be read ({error.strerror}); name another, or mend it") from error
         if not tables:
-            raise DataError(f"{path} holds no .csv, .tsv, .jsonl or .parquet file")
+            raise DataError(f"{path} holds no .csv, .tsv, .jsonl or .parquet file; name a place that does")
     for table in tables:
         yield legible(table.name), bytes_of(table)
 
@@ -60,7 +60,7 @@ def bytes_of(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+        raise DataError(f"{path} cannot be read ({error.strerror}); name another, or mend it") from error
 
 # %% ../nbs/feasibility/02a_tables.ipynb #516dba09
 MAX_BYTES = 2_000_000_000  # more than this from one archive is not a corpus of ours
@@ -79,7 +79,9 @@ class Unpacked:
         "The next bytes, a header or a part of one."
         self.headers += size
         if not 0 <= size <= MAX_HEADER or self.headers > MAX_HEADERS:
-            raise DataError(f"{self.path} says more of its files than belongs into an archive's headers; refused")
+            raise DataError(
+                f"{self.path} says more of its files than belongs into an archive's headers; get it from its publisher"
+            )
         self.header = self.content(size)
         return self.header
 
@@ -98,7 +100,7 @@ class Unpacked:
     def stay_below(self, position: int) -> None:
         "Raise `DataError` for a position that no corpus of ours reaches."
         if position > MAX_BYTES:
-            raise DataError(f"{self.path} unpacks to more than {MAX_BYTES:,} bytes; refused")
+            raise DataError(f"{self.path} unpacks to more than {MAX_BYTES:,} bytes; unpack it and name the folder")
 
 # %% ../nbs/feasibility/02a_tables.ipynb #beb638eb
 def archive_files(path: Path) -> Iterator[tuple[str, bytes]]:
@@ -143,9 +145,11 @@ def refuse_odd(member: tarfile.TarInfo, inside: PurePosixPath, count: int, strea
     "Raise `DataError` where a member is nothing that belongs into a corpus, or one too many."
     plain = (member.isfile() and not member.issparse() and member.size >= 0) or member.isdir()
     if not plain or inside.is_absolute() or ".." in inside.parts:
-        raise DataError(f"{stream.path} holds {member.name!r}, which is no plain file below its own folder; refused")
+        raise DataError(
+            f"{stream.path} holds {member.name!r}, which is no plain file below its own folder; get the archive from its publisher"
+        )
     if count > MAX_MEMBERS:
-        raise DataError(f"{stream.path} holds more than {MAX_MEMBERS:,} files; refused")
+        raise DataError(f"{stream.path} holds more than {MAX_MEMBERS:,} files; unpack it and name the folder")
     stream.stay_below(stream.tell() + member.size)
 
 # %% ../nbs/feasibility/02a_tables.ipynb #080cacf0
@@ -248,7 +252,7 @@ def parquet_frame(name: str, data: bytes) -> pd.DataFrame:
         table = ParquetFile(io.BytesIO(data)).read()
         return table.to_pandas(ignore_metadata=True, integer_object_nulls=True).astype(object)
     except Exception as error:
-        raise DataError(f"{name} is not a readable Parquet file ({first_line(error)})") from error
+        raise DataError(f"{name} is not a readable Parquet file ({first_line(error)}); write it anew") from error
 
 
 def json_table(name: str, text: str) -> tuple[pd.DataFrame, pd.DataFrame]:

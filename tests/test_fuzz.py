@@ -21,7 +21,7 @@ from emo_nb.core import DataError, TextError
 from emo_nb.corpora import UNITS, read
 from emo_nb.evaluate import predictions
 from emo_nb.own import read_own
-from emo_nb.rundir import open_run, write_results
+from emo_nb.rundir import open_run, provenance, utc_now, write_results
 from emo_nb.stream import texts_in
 from emo_nb.tables import guarded, table_of, unguarded
 from emo_nb.taxonomy import EMPATHETIC, GOEMOTIONS
@@ -258,6 +258,7 @@ def answers(draw):
 
 def cells_of(written: str) -> list[list[str]]:
     "By a reader that is not ours."
+    csv.field_size_limit(sys.maxsize)
     return list(csv.reader(io.StringIO(written, newline=""), strict=True))
 
 
@@ -332,7 +333,13 @@ def test_a_runs_tables_are_safe_to_open_and_are_read_back_as_they_were(tmp_path)
         {"corpus": "+mine", "group": texts, "text": texts, "label": [labels[i % 4] for i in range(len(texts))]}
     )
     table = predictions(rows, np.eye(4)[np.arange(len(texts)) % 4], labels)
-    record = {"labels": labels, "files": {"mine.csv": "…"}, "task": "own", "encoder": "minilm", "split": "group"}
+    record = provenance(utc_now()) | {
+        "labels": labels,
+        "files": {"mine.csv": "…"},
+        "task": "own",
+        "encoder": "minilm",
+        "split": "group",
+    }
     record |= {
         "seed": 1,
         "multi_label": False,
