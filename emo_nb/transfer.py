@@ -108,8 +108,10 @@ def answer(url: str, have: int) -> Iterator[Any]:
 
 
 def has_sum(path: Path, sha256: str) -> bool:
-    "Does a file with this SHA-256 stand there?"
-    return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == sha256
+    "Does a file with this SHA-256 stand there, and can it be read?"
+    with suppress(OSError):
+        return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == sha256
+    return False
 
 # %% ../nbs/feasibility/01a_transfer.ipynb #2b3ceed8
 class Download:

@@ -318,7 +318,22 @@ def dripping(stack: ExitStack) -> int:
 
 
 @pytest.fixture
-def nowhere(site) -> Iterator[dict[str, str]]:
+def names(site, monkeypatch) -> None:
+    "Two names more: one is looked up without end, the other has many addresses."
+    look_up = socket.getaddrinfo
+
+    def looked_up(host, *args, **options):
+        if host == "slow.invalid":
+            site.over.wait()
+        if host == "many.invalid":
+            return look_up("127.0.0.1", *args, **options) * 8
+        return look_up(host, *args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", looked_up)
+
+
+@pytest.fixture
+def nowhere(site, names) -> Iterator[dict[str, str]]:
     "Addresses where nobody answers, each in its own way."
     with ExitStack() as stack:
         with socket.create_server(("127.0.0.1", 0)) as free:
@@ -330,6 +345,8 @@ def nowhere(site) -> Iterator[dict[str, str]]:
             "drips its headers": dripping(stack),
         }
         addresses = {what: f"http://127.0.0.1:{port}/train.tsv" for what, port in ports.items()}
+        addresses["lets no one in at many addresses"] = f"http://many.invalid:{ports['lets no one in']}/train.tsv"
+        addresses["has a name that is never found"] = "http://slow.invalid/train.tsv"
         yield {**addresses, "has no name": "http://nowhere.invalid/train.tsv"}
 
 
