@@ -282,9 +282,8 @@ def word(value: Any) -> str:
     return str(value) if isinstance(value, (str, int, float)) and value == value else ""
 
 # %% ../nbs/feasibility/02a_tables.ipynb #736ee281
-FORMULA = re.compile(
-    r"'*(?:[\t\r\n]|[\s\x00-\x1f]*[=+\-@\uff1d\uff0b\uff0d\uff20])"
-)  # how a cell begins that may be computed, full-width signs too
+# How a cell begins that may be computed; a sign may be full-width
+FORMULA = re.compile(r"'*(?:[\t\r\n]|[\s\x00-\x1f]*[=+\-@\uff1d\uff0b\uff0d\uff20])")
 NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?")
 
 
