@@ -20,8 +20,9 @@ import pandas as pd
 
 from .contracts import SCHEMA, TidyFrame, check_frame
 from .core import ConfigError, DataError, first_line
+from .files import files_of
 from .sources import find
-from .tables import FILE, LINE, files_of, listed, refusals, table_of, word
+from .tables import FILE, LINE, listed, refusals, table_of, word
 from .taxonomy import EMPATHETIC, GOEMOTIONS
 
 # %% ../nbs/feasibility/03_corpora.ipynb #8dcf3cec

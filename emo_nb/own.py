@@ -13,8 +13,9 @@ import pandas as pd
 
 from .core import DataError
 from .corpora import Reading, believed, fingerprints
+from .files import files_of
 from .sources import local
-from .tables import FILE, LINE, files_of, listed, table_of, word
+from .tables import FILE, LINE, listed, table_of, word
 
 # %% ../nbs/feasibility/03a_own.ipynb #97364db1
 def own_labels(value: object) -> tuple[str, ...] | None:

@@ -15,7 +15,7 @@ import pytest
 from helpers import python
 from sklearn.model_selection import train_test_split
 
-from emo_nb import tables
+from emo_nb import files
 from emo_nb.config import Config
 from emo_nb.core import ConfigError, DataError, SourceError
 from emo_nb.corpora import COLUMNS, Reading, load, read
@@ -567,7 +567,7 @@ def test_two_tables_of_one_name_are_refused(tmp_path):
 @pytest.mark.parametrize("size", [0, 512, 700])
 def test_an_archive_that_unpacks_to_too_much_is_refused(monkeypatch, tmp_path, size):
     path = archive_of(tmp_path / "x.tar.gz", member("zeros.bin", bytes(1_000_000)), member("small.bin", bytes(size)))
-    monkeypatch.setattr(tables, "MAX_BYTES", 500_000)
+    monkeypatch.setattr(files, "MAX_BYTES", 500_000)
     with pytest.raises(DataError, match="500,000 bytes"):
         read(path)
 
@@ -592,7 +592,7 @@ BOMBS = {
 READS = """
 import resource, sys
 from pathlib import Path
-from emo_nb.tables import files_of
+from emo_nb.files import files_of
 for name in sys.argv[1:]:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     try:
@@ -657,14 +657,14 @@ def test_damaged_archives_are_read_whole_or_refused(tmp_path, tried):
     )
     path = tmp_path / "x.tar"
     path.write_bytes(whole)
-    good = list(tables.files_of(path))
+    good = list(files.files_of(path))
     for _ in range(damaged):
         data = bytearray(whole)
         for _ in range(rng.choice((1, 1, 2, 8))):
             data[rng.randrange(len(data))] = rng.randrange(256)
         path.write_bytes(data[: rng.choice((len(data), rng.randrange(len(data))))])
         try:
-            assert len(list(tables.files_of(path))) == len(good)
+            assert len(list(files.files_of(path))) == len(good)
         except DataError as error:
             assert str(path) in str(error) and "\n" not in str(error)
     tried("damaged archives", damaged)

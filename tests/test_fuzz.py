@@ -45,7 +45,7 @@ def many(examples: int = TABLES):
 def test_a_damaged_file_is_read_with_all_its_rows_or_refused_in_a_sentence(tmp_path, tried):
     ends = try_cases(range(MANY), tmp_path)
     assert ends["read"] > MANY / 5 and ends["refused in a sentence"] > MANY / 10
-    tried("damaged tables, one reader each", ends.total())
+    tried("damaged tables", ends.total())
 
 
 # Whole tables of any content
@@ -141,7 +141,7 @@ def test_an_own_table_is_read_as_it_was_written(tmp_path, form, tried):
         assert set(reading.refused.reason) <= {"no text", "no label"}
 
     check()
-    tried(f"own tables, {form}", TABLES)
+    tried("own tables of any content", TABLES)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -153,7 +153,7 @@ def test_the_texts_to_predict_are_those_that_stand_in_the_file(tmp_path, form, t
         assert list(texts_in(tmp_path / form, "words")) == columns["words"]
 
     check()
-    tried(f"texts to predict, {form}", TABLES)
+    tried("files of texts of any content", TABLES)
 
 
 # The corpora's own forms
@@ -193,7 +193,7 @@ def test_rows_of_the_official_splits_are_read_as_they_were_written(tmp_path, for
         assert set(reading.frame.split) == {"train"}
 
     check()
-    tried(f"official splits, {form}", TABLES)
+    tried("corpora of any content", TABLES)
 
 
 def to_plain(columns: dict[str, list], path: Path) -> None:
@@ -235,7 +235,7 @@ def test_dialogues_are_read_as_they_were_written(tmp_path, form, tried):
         assert list(zip(reading.frame.text, reading.frame.labels, strict=True)) == usable
 
     check()
-    tried(f"dialogues, {form}", TABLES)
+    tried("corpora of any content", TABLES)
 
 
 # What is written for a spreadsheet

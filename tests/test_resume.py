@@ -148,7 +148,7 @@ def test_a_training_killed_at_random_moments_ends_with_the_same_weights(forks, u
     assert within or KILLS < 20
     assert {path.name for path in here.iterdir()} == {"run", "log.txt"}
     tried("kills of a training", KILLS)
-    tried("of these, within the writing of a checkpoint", within)
+    tried("kills within the writing of a checkpoint (of those)", within)
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on_and_the_same_is_learnt(forks, undisturbed, here, tried):

@@ -152,7 +152,7 @@ def test_random_texts_have_the_same_rows_in_two_different_companies(folders, kin
     check_company(
         in_company(classifier, texts, shuffled, iter(lambda: dice.randint(1, 60), None)), as_given, MOST[dtype], texts
     )
-    tried(f"random texts in two companies, {dtype or 'as the machine chooses'}", MANY)
+    tried("random texts, each in two companies", MANY)
 
 
 # Through the command
