@@ -336,7 +336,7 @@ def export(file: Path) -> None:
 
     names = ["input_ids", "attention_mask"]
     example = tokenizer(["one text", "and another"], padding=True, return_tensors="pt")
-    shapes = {name: {0: torch.export.Dim("texts"), 1: torch.export.Dim("tokens")} for name in names}
+    shapes = {name: {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC} for name in names}
     torch.onnx.export(
         Logits().eval(), tuple(example[name] for name in names), file, input_names=names, output_names=["logits"],
         dynamo=True, dynamic_shapes=shapes, verbose=False,
@@ -517,7 +517,7 @@ PARTS: dict[str, dict[str, Callable[[int], dict[str, Any]]]] = {
     "train": MACHINE
     | {
         "the study's recipe": with_trainer("study"),
-        "a tuned Trainer": with_trainer("tuned", tuning=TUNED),
+        "a tuned Trainer": with_trainer("tuned"),
         "emo_nb, LoRA": with_emo_nb("lora"),
         "emo_nb, every layer": with_emo_nb("full"),
     },
