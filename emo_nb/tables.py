@@ -12,6 +12,7 @@ import csv
 import io
 import json
 import re
+import sys
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -172,7 +173,10 @@ def unguarded(cell: Any) -> Any:
 
 
 def csv_of(table: pd.DataFrame, index: bool = False, header: bool = True) -> str:
-    "A table as CSV that a spreadsheet can open: words are quoted, numbers are not, nothing is computed."
+    """A table as CSV that a spreadsheet can open: words are quoted, numbers are not, nothing is computed.
+
+    Python 3.10, whose csv module writes no NUL, writes U+FFFD for it.
+    """
     names = table.rename(columns=guarded, index=guarded if index else None)
     safe = names.apply(
         lambda column: (
@@ -181,6 +185,8 @@ def csv_of(table: pd.DataFrame, index: bool = False, header: bool = True) -> str
             else column.astype(object).map(lambda cell: guarded(cell, column.name != "text"))
         )
     )
+    if sys.version_info < (3, 11):
+        safe = safe.map(lambda cell: cell.replace("\x00", "\ufffd") if isinstance(cell, str) else cell)
     return safe.to_csv(index=index, header=header, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
 
 

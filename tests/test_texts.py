@@ -5,6 +5,7 @@ import io
 import json
 import os
 import random
+import sys
 
 import numpy as np
 import pandas as pd
@@ -185,10 +186,13 @@ def read(file):
 @pytest.mark.parametrize("source", [".csv", ".jsonl", ".parquet"])
 def test_odd_texts_go_through_files_unchanged_and_in_order(emo, tiny, here, source, form):
     csv.field_size_limit(2**31 - 1)
-    write(here / f"in{source}", KEPT.values())
+    texts = list(KEPT.values())
+    if ".csv" in (source, form) and sys.version_info < (3, 11):  # whose csv module knows no NUL
+        texts = [text for text in texts if "\x00" not in text]
+    write(here / f"in{source}", texts)
     code, _, err = emo("predict", "--model", tiny.folder, "--file", f"in{source}", "--out", f"out{form}")
     assert code == 0, err
-    assert read(here / f"out{form}") == list(KEPT.values())
+    assert read(here / f"out{form}") == texts
 
 
 @pytest.mark.parametrize("form", [".csv", ".jsonl", ".parquet"])
