@@ -8,11 +8,12 @@ __all__ = ['logger', 'DEV_SCORES', 'WHOLE', 'epoch_line', 'progress_callback', '
 
 # %% ../nbs/prototype/07c_callbacks.ipynb #c0a1b2c7
 import logging
-import shutil
 import signal
 import threading
 from pathlib import Path
 from typing import Any
+
+from .core import remove
 
 logger = logging.getLogger("emo_nb")
 
@@ -133,7 +134,10 @@ WHOLE = "whole"  # a file in a checkpoint that was written to its end
 
 
 def checkpoints_callback(every: int, interrupt: Interrupt) -> Any:
-    "Saves a checkpoint each so many steps, and marks each that was saved whole; it must come after what saves its own."
+    """Saves a checkpoint each so many steps, marks each that was saved whole, and removes those before it but the best.
+
+    It must come after what saves its own.
+    """
     from transformers import TrainerCallback
 
     class Checkpoints(TrainerCallback):
@@ -143,9 +147,13 @@ def checkpoints_callback(every: int, interrupt: Interrupt) -> Any:
             control.should_save |= due and not ends
 
         def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            name = f"checkpoint-{state.global_step}"
+            name, folder = f"checkpoint-{state.global_step}", Path(args.output_dir)
             if state.is_world_process_zero:
-                Path(args.output_dir, name, WHOLE).touch()
+                (folder / name / WHOLE).touch()
+                needed = {name, Path(state.best_model_checkpoint or name).name}
+                for other in folder.glob("checkpoint-*"):
+                    if other.name not in needed:
+                        remove(other)
             if interrupt.asked:
                 raise KeyboardInterrupt(f"all is saved in {name}")
 
@@ -157,6 +165,6 @@ def last_checkpoint(folder: Path) -> Path | None:
     found = sorted(folder.glob("checkpoint-*"), key=lambda each: int(each.name.split("-")[1]))
     for each in found:
         if not (each / WHOLE).exists():
-            shutil.rmtree(each)
+            remove(each)
     whole = [each for each in found if each.exists()]
     return whole[-1] if whole else None

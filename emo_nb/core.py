@@ -186,8 +186,14 @@ def part_folder(out: Path, settings: dict[str, Any], force: bool = False) -> Ite
 
 # %% ../nbs/feasibility/00_core.ipynb #2ff2ff94
 def remove(path: Path) -> None:
-    "Remove a file or a folder with all that is in it."
-    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    "Remove a file, or a folder with all that is in it: under another name, so that half of it is never taken for all."
+    if not path.is_dir():
+        path.unlink()
+        return
+    gone = path.with_name(f".{path.name.removeprefix('.')}.gone")
+    shutil.rmtree(gone, ignore_errors=True)
+    os.replace(path, gone)
+    shutil.rmtree(gone)
 
 
 def clear_up(path: Path) -> None:

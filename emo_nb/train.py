@@ -275,7 +275,6 @@ def arguments(settings: TrainSettings, folder: Path, path: FastPath) -> Any:
         use_cpu=path.device == "cpu",
         eval_strategy="epoch",
         save_strategy="epoch",
-        save_total_limit=2,
         load_best_model_at_end=True,
         metric_for_best_model="choice",
         logging_strategy="epoch",

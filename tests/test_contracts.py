@@ -445,10 +445,10 @@ def test_a_message_stays_in_one_line_whatever_it_quotes(tmp_path):
 
 def test_rows_that_have_no_labels_of_a_task_are_told_where_to_get_them():
     frame = load("empathetic").frame
-    for step in (split, balance):
+    for step, column in ((split, "'targets'"), (balance, "'label'")):
         with pytest.raises(DataError) as caught:
             step(frame)
-        one_sentence(caught.value, "'targets'", "label_for")
+        one_sentence(caught.value, column, "label_for")
 
 
 def test_explore_takes_a_tidy_frame_and_the_name_of_a_folder(tmp_path):
