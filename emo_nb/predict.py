@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .batches import batches, out_of_memory, padded
+from .batches import batches, give_memory_back, out_of_memory, padded
 from .calibrate import probabilities
 from .core import ModelError, TextError
 from .machine import FastPath, fast_path, for_prediction
@@ -74,13 +74,15 @@ def logits_of(model: Any, ids: list[list[int]], tokens: int = BATCH_TOKENS, bar:
             except RuntimeError as error:
                 if len(rows) == 1 or not out_of_memory(error):
                     raise
-                if not halved:
-                    logger.warning("memory does not suffice for %s texts at once; batches are halved", len(rows))
-                halved = True
-                waiting = [half for batch in (*waiting, rows) for half in np.array_split(batch, 2) if len(half)]
+            else:
+                if bar is not None:
+                    bar.update(len(rows))
                 continue
-            if bar is not None:
-                bar.update(len(rows))
+            if not halved:
+                logger.warning("memory does not suffice for %s texts at once; batches are halved", len(rows))
+            halved = True
+            give_memory_back()
+            waiting = [half for batch in (*waiting, rows) for half in np.array_split(batch, 2) if len(half)]
     return logits
 
 # %% ../nbs/prototype/09_predict.ipynb #0d7b5a56

@@ -124,6 +124,7 @@ def test_a_training_killed_at_random_moments_ends_with_the_same_weights(forks, u
     part, chance, within = here / "run.part", random.Random(0), 0
     for kill in range(KILLS):
         wait, since = chance.uniform(0, 0.05 if kill % 2 else 2), []
+        before = max(whole(part), default=0)
 
         def moment(kill=kill, wait=wait, since=since):
             "A while after training began; each second time, a while after the next checkpoint was begun."
@@ -139,6 +140,7 @@ def test_a_training_killed_at_random_moments_ends_with_the_same_weights(forks, u
         else:
             assert code == -signal.SIGKILL, said
             assert not (here / "run").exists()
+            assert max(whole(part), default=0) >= before
             within += bool(torn(part))
     reached = max(whole(part), default=0)
     code, said = Command(forks, "--out", "run").ended()

@@ -15,7 +15,7 @@ from emo_nb.core import whole_file
 from emo_nb.rundir import provenance, utc_now
 
 ROOT = Path(__file__).resolve().parent.parent
-NUMBERS = {"KILLS": "50", "FUZZ": "50000", "TEXTS": "10000"}
+NUMBERS = {"KILLS": "50", "FUZZ": "20000", "TEXTS": "10000"}
 
 
 def main() -> None:
