@@ -206,8 +206,8 @@ def clear_up(path: Path) -> None:
 
 
 def clear(folder: Path) -> None:
-    "Remove all that is in a part folder but its lock."
-    for path in folder.iterdir():
+    "Remove all that is in a part folder but its lock; its settings last, for without them it would be nobody's."
+    for path in sorted(folder.iterdir(), key=lambda path: path.name == SETTINGS):
         if path.name != LOCK:
             remove(path)
 

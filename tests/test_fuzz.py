@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -274,7 +275,7 @@ def check_safe(written: str, numbers: int) -> None:
 
 def computed(cells: list[str]) -> list[str]:
     "Those that a spreadsheet would compute, plain numbers aside."
-    return [cell for cell in cells if cell.startswith(COMPUTED) and not cell[1:].isdecimal()]
+    return [cell for cell in cells if cell.startswith(COMPUTED) and not re.fullmatch(r"[+-]?\d+(\.\d+)?", cell)]
 
 
 def test_an_answer_in_csv_is_safe_to_open_and_is_read_back_as_it_was(tmp_path, tried):

@@ -134,12 +134,11 @@ def test_a_training_killed_at_random_moments_ends_with_the_same_weights(forks, u
             return since and time.monotonic() - since[0] >= wait
 
         code, said = stopped(Command(forks, "--out", "run"), moment)
-        if code == 0:  # it was done before the moment came
+        assert code in (0, -signal.SIGKILL), said
+        if (here / "run").exists():  # it was done before the moment came
             same(here / "run", undisturbed)
             shutil.rmtree(here / "run")
         else:
-            assert code == -signal.SIGKILL, said
-            assert not (here / "run").exists()
             assert max(whole(part), default=0) >= before
             within += bool(torn(part))
     reached = max(whole(part), default=0)
