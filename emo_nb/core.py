@@ -206,8 +206,11 @@ def clear_up(path: Path) -> None:
 
 
 def clear(folder: Path) -> None:
-    "Remove all that is in a part folder but its lock; its settings last, for without them it would be nobody's."
-    for path in sorted(folder.iterdir(), key=lambda path: path.name == SETTINGS):
+    """Remove all that is in a part folder but its lock.
+
+    The newest goes first, so that what a kill leaves is what an earlier stop would have left; the settings go last.
+    """
+    for path in sorted(folder.iterdir(), key=lambda path: (path.name == SETTINGS, -path.stat().st_mtime_ns)):
         if path.name != LOCK:
             remove(path)
 
