@@ -124,7 +124,7 @@ def empathetic_dialogues(rows: pd.DataFrame) -> pd.DataFrame:
     "One row a conversation: all that both said, a line a turn."
     return joined(rows, pd.Series(True, index=rows.index)).assign(role="dialogue")
 
-
+# %% ../nbs/feasibility/03_corpora.ipynb #948e084a
 def spoken(rows: pd.DataFrame) -> pd.Series:
     "Is this utterance the speaker's?"
     return rows.utterance_idx.str[-1:].isin(list("13579"))

@@ -128,7 +128,7 @@ def unpacked_files(stream: Unpacked) -> Iterator[tuple[str, bytes]]:
     while stream.content(MAX_HEADER):  # gzip's own sum stands last
         pass
 
-
+# %% ../nbs/feasibility/02a_files.ipynb #b845ce92
 def refuse_odd(member: tarfile.TarInfo, inside: PurePosixPath, count: int, stream: Unpacked) -> None:
     "Raise `DataError` where a member is nothing that belongs into a corpus, or one too many."
     plain = (member.isfile() and not member.issparse() and member.size >= 0) or member.isdir()

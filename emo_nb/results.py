@@ -46,7 +46,7 @@ class TaskResult(Provenance):
     )
     baselines: dict[str, dict[str, Scores]] = Field(description="for each baseline and corpus")
 
-
+# %% ../nbs/prototype/10e_results.ipynb #466ac3de
 class BenchResult(Provenance):
     "A file of `results/` that `make bench` wrote."
 

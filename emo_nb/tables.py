@@ -51,7 +51,7 @@ def quoted_rows(lines: Iterable[str], separator: str) -> Iterator[Row]:
             over = f", which spans {reader.line_num - number + 1} lines" if reader.line_num > number else ""
             yield number, f"broken quoting ({error}{over})"
 
-
+# %% ../nbs/feasibility/02a_tables.ipynb #b073a20f
 def separator_of(line: str) -> str:
     "Comma, semicolon or tab: which of them the header has most of, outside quotes."
     return max(",;\t", key=re.sub(r'"[^"]*"', "", line).count)
@@ -171,7 +171,7 @@ def unguarded(cell: Any) -> Any:
     "The cell as it was before `guarded`."
     return cell[1:] if isinstance(cell, str) and cell[:1] == "'" and FORMULA.match(cell, 1) else cell
 
-
+# %% ../nbs/feasibility/02a_tables.ipynb #df32be1b
 def csv_of(table: pd.DataFrame, index: bool = False, header: bool = True) -> str:
     """A table as CSV that a spreadsheet can open: words are quoted, numbers are not, nothing is computed.
 
