@@ -83,8 +83,8 @@ def fields_of(model: type[BaseModel]) -> "pd.DataFrame":
     types, rows = get_type_hints(model), {}
     for name, field in model.model_fields.items():
         needed = "yes" if field.is_required() else "no"
-        rows[field.alias or name] = (type_words(types[name]), needed, field.description or "")
-    return pd.DataFrame.from_dict(rows, "index", columns=["type", "needed", "meaning"]).rename_axis("field")
+        rows[field.alias or name] = (type_words(types[name]), needed, (field.description or "").replace("`", ""))
+    return pd.DataFrame.from_dict(rows, "index", columns=["type", "needed", "meaning"])
 
 
 def type_words(kind: Any) -> str:
