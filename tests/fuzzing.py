@@ -1,7 +1,7 @@
 """Damaged tables by the thousand: real files with some bytes changed, read by every reader of tables.
 
 `python tests/fuzzing.py` (`make fuzz`) tries FUZZ cases, a million where that is not set, on all processors. A case is
-a number: FIRST=123 FUZZ=1 tries case 123 again.
+a number: FIRST=123 FUZZ=1 tries case 123 again. After a million that lost nothing, results/fuzz.json says so.
 """
 
 import faulthandler
@@ -24,15 +24,17 @@ from pathlib import Path
 
 import pandas as pd
 
-from emo_nb.core import DataError, EmoNbError
+from emo_nb.core import DataError, EmoNbError, whole_file
 from emo_nb.corpora import COLUMNS, UNITS, Reading, read
 from emo_nb.own import read_own
+from emo_nb.rundir import provenance, utc_now
 from emo_nb.sources import SAMPLE
 from emo_nb.stream import rows_about, texts_in
 from emo_nb.tables import csv_of, read_csv_of
 from emo_nb.taxonomy import GOEMOTIONS
 
 DATA = os.environ.get("EMO_NB_DATA")
+MILLION = 1_000_000
 SECONDS = 10  # that a case may take
 MOODS = ["glad", "sad", "glad|sad", "-1", "so, so", "", "NA"]
 
@@ -307,7 +309,8 @@ def begin_worker() -> None:
 def main() -> None:
     from tqdm import tqdm
 
-    first, count = (int(os.environ.get(name, default)) for name, default in (("FIRST", 0), ("FUZZ", 1_000_000)))
+    first, count = (int(os.environ.get(name, default)) for name, default in (("FIRST", 0), ("FUZZ", MILLION)))
+    started = utc_now()
     root = Path(tempfile.mkdtemp(prefix="emo_nb-fuzz-"))
     batches = [range(i, min(i + 500, first + count)) for i in range(first, first + count, 500)]
     ends = Counter()
@@ -320,6 +323,10 @@ def main() -> None:
             pool.shutdown(cancel_futures=True)
             raise
     shutil.rmtree(root)
+    if count >= MILLION:
+        record = {**provenance(started), "command": "make fuzz", "first": first, "tried": count, "ends": ends}
+        with whole_file(Path(__file__).parent.parent / "results/fuzz.json") as beside:
+            beside.write_text(json.dumps(record, indent=1) + "\n")
     print(
         f"{ends.total():,} cases from number {first:,}, none lost:",
         *(f"{n:,} {end}" for end, n in ends.items()),
