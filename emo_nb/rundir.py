@@ -161,7 +161,8 @@ def read_table(file: Path, model: type[Record]) -> pd.DataFrame:
 
 def newest_run(root: str | Path = "runs") -> Path:
     "The run directory below `root` that was finished last. Raises `ModelError` where there is none."
-    runs = [path.parent for path in Path(root).glob("*/metrics.json") if (path.parent / "model").is_dir()]
+    found = Path(root).glob("*/metrics.json") if os.path.isdir(root) else ()
+    runs = [path.parent for path in found if (path.parent / "model").is_dir()]
     if not runs:
         raise ModelError(
             f"there is no run in {Path(root)}/ yet; make one with `emo-nb run`, or name a model with --model"

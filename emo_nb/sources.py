@@ -62,7 +62,7 @@ def is_split(path: Path) -> bool:
 def places() -> Iterator[tuple[str, Path]]:
     "The folders in which a corpus may lie, with their names, in the order in which they are tried."
     if chosen := os.environ.get("EMO_NB_DATA"):
-        if not Path(chosen).exists():
+        if not os.path.exists(chosen):
             raise SourceError(f"EMO_NB_DATA names {chosen}, which does not exist; correct it or unset it")
         yield "EMO_NB_DATA", Path(chosen)
     yield "Kaggle", Path("/kaggle/input")
@@ -120,6 +120,6 @@ def find(corpus: str, path: str | Path | None = None) -> Found:
 def local(path: str | Path) -> Path:
     "The file or folder at a path or hub address that the user gave. Raises `SourceError` where there is none."
     path = from_hub(str(path)) if str(path).startswith(("hf:", "kaggle:")) else Path(path).expanduser()
-    if not path.exists():
+    if not os.path.exists(path):
         raise SourceError(f"{path} does not exist; give the path of a file or folder with the data")
     return path

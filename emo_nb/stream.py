@@ -9,6 +9,7 @@ __all__ = ['WRITERS', 'CHUNK', 'texts_in', 'the_column', 'line_texts', 'csv_text
 # %% ../nbs/prototype/11c_stream.ipynb #2d1babb3
 import hashlib
 import json
+import os
 import reprlib
 import shutil
 from collections.abc import Callable, Iterator
@@ -20,15 +21,19 @@ import pandas as pd
 
 from .console import as_csv, as_jsonl
 from .core import ConfigError, DataError, EmoNbError, TextError, first_line, part_folder, whole_file
+from .files import refuse_no_file
 from .predict import BULK, EmotionClassifier
 from .tables import as_meant, checked, listed, quoted_rows, separator_of
 
 # %% ../nbs/prototype/11c_stream.ipynb #82874adf
-def texts_in(file: Path, text_col: str | None = None) -> Iterator[str]:
+def texts_in(file: str | Path, text_col: str | None = None) -> Iterator[str]:
     """The texts of a .csv, .tsv, .jsonl or .parquet file, or the lines of any other, one after the other.
 
     Raises `DataError` where the column is missing, `TextError` where a row holds no text; both say where.
     """
+    file = Path(file)
+    if not os.path.exists(file):
+        raise TextError(f"{file} does not exist; give the path of a file with texts")
     readers = {".csv": csv_texts, ".tsv": csv_texts, ".jsonl": json_texts, ".parquet": parquet_texts}
     try:
         for number, text in enumerate(readers.get(file.suffix.lower(), line_texts)(file, text_col), 1):
@@ -104,8 +109,9 @@ def parquet_texts(file: Path, text_col: str | None) -> Iterator[Any]:
         raise DataError(f"{file} is not a readable Parquet file ({first_line(error)}); write it anew") from error
 
 # %% ../nbs/prototype/11c_stream.ipynb #b02d2ada
-def rows_about(file: Path) -> int:
+def rows_about(file: str | Path) -> int:
     "How many rows a file has, for a bar: exact in Parquet, a count of line ends elsewhere, 0 where it cannot be read."
+    file = Path(file)
     try:
         if file.suffix.lower() == ".parquet":
             from pyarrow.parquet import read_metadata
@@ -160,8 +166,8 @@ CHUNK = 10_000  # texts
 
 def predict_file(
     classifier: EmotionClassifier,
-    file: Path,
-    out: Path,  # .csv, .jsonl or .parquet
+    file: str | Path,
+    out: str | Path,  # .csv, .jsonl or .parquet
     text_col: str | None = None,
     form: str | None = None,  # csv, jsonl or parquet; by the ending of `out` where none is given
     force: bool = False,  # begin anew, whatever lies beside `out`
@@ -170,13 +176,16 @@ def predict_file(
     """Predict a file of any size into another, and return how many rows were written.
 
     What is done lies in `OUT.part` until all is done; the same call goes on from there. Raises `ConfigError`
-    where what lies there came from another file, model or setting.
+    where what lies there came from another file, model or setting, `DataError` where the file is a pipe, for it is
+    read more than once.
     """
     from tqdm.auto import tqdm
 
+    file, out = Path(file), Path(out)
     form = form or out.suffix[1:]
     if form not in WRITERS:
         raise ConfigError(f"{out} names no format; end it in .csv, .jsonl or .parquet, or pass --format")
+    refuse_no_file(file)
     about = rows_about(file)
     classifier = classifier.for_bulk() if about > BULK else classifier
     with part_folder(out, settings_of(classifier, file, text_col, form), force) as folder:

@@ -10,7 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from emo_nb.core import DataError, EmoNbError
+from emo_nb.corpora import read
+from emo_nb.own import read_own
 from emo_nb.predict import BULK, EmotionClassifier
+from emo_nb.rundir import newest_run, open_run
+from emo_nb.sources import find
+from emo_nb.stream import predict_file, rows_about, texts_in
 
 PARTS_OF_40 = "import emo_nb.stream as s; s.CHUNK = 40; from emo_nb.cli import main; main()"
 
@@ -128,3 +134,30 @@ def test_where_memory_runs_out_batches_are_halved_and_it_is_said_once(tiny):
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) < 1e-5
     assert done.stderr.count("batches are halved") == 1
+
+
+@pytest.mark.parametrize("name", ["a" * 5000, "b/" * 3000 + "c", "a\0b", "none", "README.md/none"])
+@pytest.mark.parametrize("ending", ["", ".csv", ".parquet", ".tar.gz"])
+def test_a_name_that_no_file_has_or_can_have_is_refused_in_a_sentence_wherever_it_is_given(here, name, ending):
+    (here / "README.md").touch()
+    path = name + ending
+    for give in (
+        lambda: read(path),
+        lambda: read_own(path, "text", "label"),
+        lambda: find("goemotions", path),
+        lambda: list(texts_in(path)),
+        lambda: open_run(path),
+        lambda: newest_run(path),
+        lambda: EmotionClassifier.load(path),
+    ):
+        with pytest.raises(EmoNbError, match=r"does not exist|is not a|there is no run"):
+            give()
+    assert rows_about(path) == 0
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder"])
+def test_a_pipe_to_predict_into_a_file_is_refused_and_not_waited_for(tiny, here, kind):
+    os.mkfifo(here / "in.csv") if kind == "pipe" else (here / "in.csv").mkdir()
+    with pytest.raises(DataError, match=r"in\.csv is no file but a folder, a pipe or a device; name a file"):
+        predict_file(EmotionClassifier.load(tiny.folder), "in.csv", "out.csv")
+    assert [path.name for path in here.iterdir()] == ["in.csv"]
