@@ -39,7 +39,10 @@ def fast_path(
     attention: str | None = None,
     tokens: float = 20,  # that a text has in the mean
 ) -> FastPath:
-    "What suits this machine; what is given is taken. `ConfigError` where a GPU is asked for and there is none."
+    """What suits this machine. What is given is taken, but bfloat16 on a processor that would only emulate it.
+
+    Raises `ConfigError` where a GPU is asked for and there is none, and for names that it does not know.
+    """
     import torch
 
     from emo_nb.lean import FUSED_FROM
@@ -53,7 +56,9 @@ def fast_path(
         raise ConfigError(f"there is no number format {dtype!r}; choose one of: {', '.join(known)}")
     if attention not in (None, "eager", "sdpa"):
         raise ConfigError(f"there is no attention {attention!r}; choose one of: eager, sdpa")
-    if dtype:
+    if device == "cpu" and dtype == "bfloat16" != best:
+        dtype, why = best, f"bfloat16 was asked for, but {why}"
+    elif dtype:
         why = f"asked for; {best} would suit ({why})"
     dtype = dtype or best
     fused = device == "cuda" or (dtype == "float32" and tokens >= FUSED_FROM)
