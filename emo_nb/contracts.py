@@ -71,8 +71,10 @@ def check_frame(
     frame: "pd.DataFrame", model: type[Record], where: object, error: type[EmoNbError], remedy: str
 ) -> None:
     "`check_record` for a table: each field of the model is a column. Rows count from 0."
-    columns = {str(name): column.astype(object).where(column.notna(), None) for name, column in frame.items()}
-    entries = {name: column.tolist() for name, column in columns.items()}
+    entries: dict[str, Any] = {}
+    for name, column in frame.items():
+        cells = zip(column.tolist(), column.notna().tolist(), strict=True)
+        entries[str(name)] = [cell if there else None for cell, there in cells]
     check_record({**entries, "schema": frame.attrs.get("schema", 0)}, model, where, error, remedy)
 
 # %% ../nbs/feasibility/00a_contracts.ipynb #a10ae0df
