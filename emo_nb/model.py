@@ -30,6 +30,7 @@ from emo_nb.checks import (
     weight_files,
 )
 from .core import ModelError, json_object
+from .download import hub_answers
 
 # %% ../nbs/prototype/07_model.ipynb #39aabda3
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
@@ -48,8 +49,10 @@ def find_encoder(name: str) -> Path:
         return folder
     from huggingface_hub import snapshot_download
 
+    files = ["*.safetensors", "*.json", "*.txt", "*.model"]
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.safetensors", "*.json", "*.txt", "*.model"]))
+        fetched_before = not hub_answers("models", name)
+        return Path(snapshot_download(name, allow_patterns=files, local_files_only=fetched_before))
     except Exception as error:  # the hub's errors are many; each means that it is not to be had
         raise ModelError(f"encoder {name!r} cannot be had ({type(error).__name__}); {WAYS_OUT}") from error
 

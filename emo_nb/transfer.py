@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ANSWER', 'SILENCE', 'TOTAL', 'PAUSE', 'PIECE', 'TRIES', 'MAX_FILE', 'Broken', 'broken', 'in_time', 'answer',
-           'has_sum', 'Download', 'transfer']
+           'answers', 'has_sum', 'Download', 'transfer']
 
 # %% ../nbs/feasibility/01a_transfer.ipynb #ce659f42
 import hashlib
@@ -105,6 +105,15 @@ def answer(url: str, have: int) -> Iterator[Any]:
             yield came  # what came before the line broke is not lost
             raise
         yield came
+
+
+def answers(url: str) -> bool:
+    "Does anybody answer at an address in time, whatever the answer?"
+    with closing(in_time(answer(url, 0))) as pieces:
+        try:
+            return bool(next(pieces))
+        except Broken as error:
+            return not error.nobody
 
 
 def has_sum(path: Path, sha256: str) -> bool:

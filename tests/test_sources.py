@@ -24,6 +24,7 @@ from types import ModuleType
 import pandas as pd
 import pytest
 from filelock import FileLock
+from helpers import python
 
 from emo_nb import download, sources, transfer
 from emo_nb.core import SourceError, UnreachableError
@@ -689,3 +690,35 @@ def test_what_is_no_file_is_not_taken_for_a_corpus(site, monkeypatch, tmp_path, 
         {"pipe": os.mkfifo, "folder": os.mkdir, "broken link": lambda at: os.symlink("nowhere", at)}[kind](path)
     monkeypatch.setenv("EMO_NB_DATA", str(tmp_path / "data"))
     assert find("goemotions").origin == "download"
+
+
+FROM_HUB = """
+import sys
+from emo_nb.core import EmoNbError
+from emo_nb.download import from_hub
+from emo_nb.model import find_encoder
+for find, name in ((find_encoder, "some/encoder"), (from_hub, "hf:some/data")):
+    try:
+        print(find(name))
+    except EmoNbError as error:
+        print(error)
+"""
+
+
+def test_a_hub_that_says_nothing_is_given_up_and_what_was_fetched_before_is_used(alone, tmp_path):
+    def found() -> list[str]:
+        with socket.create_server(("127.0.0.1", 0)) as hub:  # takes a call, and says nothing
+            address = f"http://127.0.0.1:{hub.getsockname()[1]}"
+            env = {**os.environ, "HF_ENDPOINT": address, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": ""}
+            return python(FROM_HUB, env=env, timeout=100).splitlines()
+
+    encoder, data = found()
+    assert encoder.startswith("encoder 'some/encoder' cannot be had")
+    assert data.startswith("hf:some/data cannot be had through datasets (the hub does not answer)")
+    folder = tmp_path / "hub/models--some--encoder"
+    for file, text in (("refs/main", "abc"), ("snapshots/abc/config.json", "{}")):
+        (folder / file).parent.mkdir(parents=True)
+        (folder / file).write_text(text)
+    before = alone / "hf" / hashlib.sha256(b"hf:some/data").hexdigest()[:12]
+    before.mkdir(parents=True)
+    assert found() == [str(folder / "snapshots/abc"), str(before)]
