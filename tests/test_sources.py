@@ -394,10 +394,13 @@ download.fetch("goemotions")
 """
 
 
-def fetching() -> subprocess.Popen:
+FULL = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"  # no file may be longer
+
+
+def fetching(first: str = "") -> subprocess.Popen:
     "A process of its own that fetches the corpus into the cache."
     remotes = json.dumps([astuple(remote) for remote in download.REMOTES["goemotions"]])
-    return subprocess.Popen([sys.executable, "-c", FETCHES, remotes], stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen([sys.executable, "-c", first + FETCHES, remotes], stderr=subprocess.PIPE, text=True)
 
 
 def part_of(process: subprocess.Popen, cache: Path, least: int) -> int:
@@ -443,6 +446,19 @@ def test_a_killed_download_leaves_its_place_to_the_next(site, alone, tmp_path, m
         assert none is None and path == "/train.tsv"
         assert int(asked.removeprefix("bytes=").removesuffix("-")) >= have
     tried("kills of a download", kills)
+
+
+def test_a_disk_that_fills_up_ends_in_a_sentence_and_what_came_is_kept_for_the_next(site, alone, tried):
+    error = fetching(FULL).communicate()[1].splitlines()[-1]
+    assert error == (
+        f"emo_nb.core.SourceError: {alone / 'goemotions'} cannot be written (File too large); "
+        "set EMO_NB_CACHE to another folder"
+    )
+    assert not kept(alone)
+    fetch("goemotions")
+    assert kept(alone) == FILES
+    assert site.asked[1] == ("/train.tsv", "bytes=100000-")
+    tried("a disk that fills up in a download", 1)
 
 
 def test_who_waits_for_another_process_for_too_long_says_so(site, alone, monkeypatch):
