@@ -53,8 +53,6 @@ def read_own(
     "Read a user's own table. Raises `SourceError` for a missing file, `DataError` for a missing column or no usable row."
     path = local(path)
     files = list(files_of(path))
-    if not files:
-        raise DataError(f"{path} holds no .csv or .tsv file; name a place that does")
     parts = [table_of(file, data) for file, data in files]
     wanted = [text_col, label_col, *([group_col] if group_col else [])]
     rows = columns_of(path, [rows for rows, _ in parts], wanted)
@@ -70,7 +68,9 @@ def read_own(
             "file": rows[FILE],
             "line": rows[LINE],
         }
-    ).assign(corpus=name or path.stem, role="comment", reason=np.where(labels.isna(), "no label", ""))
+    ).assign(
+        corpus=name or path.resolve().stem or "own", role="comment", reason=np.where(labels.isna(), "no label", "")
+    )
     refused = [bad for _, bad in parts]
     return believed(own, refused, "own table", fingerprints(files), len(rows) + sum(map(len, refused)), path)
 

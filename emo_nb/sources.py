@@ -119,7 +119,7 @@ def find(corpus: str, path: str | Path | None = None) -> Found:
 
 def local(path: str | Path) -> Path:
     "The file or folder at a path or hub address that the user gave. Raises `SourceError` where there is none."
-    path = from_hub(str(path)) if str(path).startswith(("hf:", "kaggle:")) else Path(path).expanduser()
+    path = from_hub(str(path)) if str(path).startswith(("hf:", "kaggle:")) else Path(os.path.expanduser(path))
     if not os.path.exists(path):
         raise SourceError(f"{path} does not exist; give the path of a file or folder with the data")
     return path

@@ -23,7 +23,7 @@ from .console import as_csv, as_jsonl
 from .core import ConfigError, DataError, EmoNbError, TextError, first_line, part_folder, whole_file
 from .files import refuse_no_file
 from .predict import BULK, EmotionClassifier
-from .tables import as_meant, checked, listed, quoted_rows, separator_of
+from .tables import as_meant, checked, is_ours, listed, quoted_rows, separator_of
 
 # %% ../nbs/prototype/11c_stream.ipynb #82874adf
 def texts_in(file: str | Path, text_col: str | None = None) -> Iterator[str]:
@@ -48,12 +48,12 @@ def texts_in(file: str | Path, text_col: str | None = None) -> Iterator[str]:
         raise TextError(f"{file} cannot be read ({first_line(error)}); name another, or mend it") from error
 
 
-def the_column(names: list[str], wanted: str | None, file: Path) -> str:
+def the_column(names: list[str], wanted: str | None, where: object) -> str:
     "The one of a table's columns that holds the texts."
     wanted = wanted or (names[0] if len(names) == 1 else "text")
     if names.count(wanted) != 1:
         how = "no column" if wanted not in names else "more than one column"
-        raise DataError(f"{file} has {how} {wanted!r}; its columns are: {listed(names)}; name one: --text-col")
+        raise DataError(f"{where} has {how} {wanted!r}; its columns are: {listed(names)}; name one: --text-col")
     return wanted
 
 # %% ../nbs/prototype/11c_stream.ipynb #1df65922
@@ -69,29 +69,33 @@ def csv_texts(file: Path, text_col: str | None) -> Iterator[Any]:
     with open(file, encoding="utf-8-sig", newline="") as lines:
         separator = separator_of(lines.readline())
         lines.seek(0)
+        begin = lines.read(1 << 16)
+        lines.seek(0)
         rows = quoted_rows(lines, separator)
         header = next(rows, (1, []))[1]
         if isinstance(header, str):
             raise DataError(f"{file}, line 1: {header}; mend its header, then go on")
+        ours = is_ours(begin, header)
         place = header.index(the_column(header, text_col, file))
         for line, fields in rows:
             if reason := checked(fields, len(header)):
                 raise TextError(f"{file}, line {line}: {reason}; mend it, then go on")
-            yield as_meant(header, list(fields))[place]
+            yield (as_meant(header, list(fields)) if ours else fields)[place]
 
 # %% ../nbs/prototype/11c_stream.ipynb #75df8283
 def json_texts(file: Path, text_col: str | None) -> Iterator[Any]:
     "One key of JSON objects, one object a line."
     with open(file, encoding="utf-8-sig", newline="\n") as lines:
         for number, line in enumerate(lines, 1):
-            if line.strip():
+            if line.strip(" \t\r\n"):
                 try:
                     found = json.loads(line)
                 except (ValueError, RecursionError) as error:
                     raise TextError(f"{file}, line {number}: not JSON ({error}); mend it, then go on") from error
                 if not isinstance(found, dict):
                     raise TextError(f"{file}, line {number}: not a JSON object; mend it, then go on")
-                yield found[the_column(list(found), text_col, file)]
+                text_col = the_column(list(found), text_col, f"{file}, line {number}")
+                yield found[text_col]
 
 
 def parquet_texts(file: Path, text_col: str | None) -> Iterator[Any]:

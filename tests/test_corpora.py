@@ -699,8 +699,14 @@ def test_an_archive_or_folder_without_a_table_is_named(tmp_path, how):
     with tarfile.open(tmp_path / "x.tar.gz", "w:gz") as archive:
         archive.addfile(*member("readme.txt", b"x"))
     for path in (tmp_path / "x.tar.gz", tmp_path):
-        with pytest.raises(DataError, match=str(path)):
+        with pytest.raises(DataError, match=rf"{path} holds no \.csv, \.tsv, \.jsonl or \.parquet file"):
             read(path, reading=how)
+
+
+def test_an_archive_whose_name_is_in_capitals_is_one(tmp_path):
+    with tarfile.open(tmp_path / "DATA.TAR.GZ", "w:gz") as archive:
+        archive.add(DIALOGUES / "train.csv", "train.csv")
+    assert list(read(tmp_path / "DATA.TAR.GZ").files) == ["train.csv"]
 
 
 # splitting and balancing

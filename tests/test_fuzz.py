@@ -304,9 +304,37 @@ def test_an_apostrophe_that_was_put_before_a_cell_comes_off_and_no_other(text):
 
 def test_a_table_that_is_none_of_emo_nbs_keeps_its_apostrophes(tmp_path):
     texts = ["'=1+1", "'-_-'", "'tis"]
-    pd.DataFrame({"text": texts, "label": ["a", "b", "a"], "note": "x"}).to_csv(tmp_path / "mine.csv", index=False)
-    assert read_own(tmp_path / "mine.csv", "text", "label").frame.text.tolist() == texts
-    assert list(texts_in(tmp_path / "mine.csv")) == texts
+    rows = pd.DataFrame({"text": texts, "label": ["a", "b", "a"]})
+    for others in ({"note": "x"}, {"a": [1, 0, 1], "b": [0, 1, 0]}):
+        rows.assign(**others).to_csv(tmp_path / "mine.csv", index=False)
+        assert read_own(tmp_path / "mine.csv", "text", "label").frame.text.tolist() == texts
+        assert list(texts_in(tmp_path / "mine.csv")) == texts
+
+
+def test_an_own_table_with_a_column_of_conversations_may_quote_its_texts(tmp_path):
+    texts = ["hello, world", 'she said "hi"']
+    rows = pd.DataFrame({"conv_id": ["c1", "c2"], "text": texts, "label": ["joy", "sad"]})
+    rows.to_csv(tmp_path / "mine.csv", index=False)
+    reading = read_own(tmp_path / "mine.csv", "text", "label", "conv_id")
+    assert reading.frame.text.tolist() == texts == list(texts_in(tmp_path / "mine.csv"))
+    assert not len(reading.refused)
+
+
+def test_a_line_of_json_without_its_text_is_named_and_no_other_key_read_in_its_place(tmp_path):
+    (tmp_path / "in.jsonl").write_text('{"text": "hello", "id": "1"}\n\n{"id": "2"}\n')
+    with pytest.raises(DataError, match=r"in\.jsonl, line 3 has no column 'text'; its columns are: id"):
+        list(texts_in(tmp_path / "in.jsonl"))
+    (tmp_path / "in.jsonl").write_bytes(b'{"text": "hello"}\n\x1c\n \t\r\n')
+    with pytest.raises(TextError, match=r"line 2: not JSON"):
+        list(texts_in(tmp_path / "in.jsonl"))
+
+
+def test_an_own_table_is_named_by_its_place_wherever_one_stands(tmp_path, monkeypatch):
+    (tmp_path / "moods").mkdir()
+    monkeypatch.chdir(tmp_path / "moods")
+    Path("a.csv").write_text("text,label\nx,y\n")
+    for path in (".", "../moods", "a.csv"):
+        assert read_own(path, "text", "label").frame.corpus.iloc[0] == ("a" if path == "a.csv" else "moods")
 
 
 TEXTS = [

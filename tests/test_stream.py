@@ -136,7 +136,7 @@ def test_where_memory_runs_out_batches_are_halved_and_it_is_said_once(tiny):
     assert done.stderr.count("batches are halved") == 1
 
 
-@pytest.mark.parametrize("name", ["a" * 5000, "b/" * 3000 + "c", "a\0b", "none", "README.md/none"])
+@pytest.mark.parametrize("name", ["a" * 5000, "b/" * 3000 + "c", "a\0b", "none", "README.md/none", "~nobody/x"])
 @pytest.mark.parametrize("ending", ["", ".csv", ".parquet", ".tar.gz"])
 def test_a_name_that_no_file_has_or_can_have_is_refused_in_a_sentence_wherever_it_is_given(here, name, ending):
     (here / "README.md").touch()
