@@ -187,7 +187,7 @@ def predict(
     In CSV an apostrophe goes before what a spreadsheet would compute; emo-nb takes it off again when it reads the file.
     """
     from emo_nb.predict import EmotionClassifier
-    from emo_nb.stream import WRITERS, predict_file, texts_in
+    from emo_nb.stream import WRITERS, predict_file, refuse_same, texts_in
 
     def load() -> EmotionClassifier:
         if model:
@@ -206,6 +206,8 @@ def predict(
             rows = predict_file(load(), file, out, text_col, way, force, progress=seen)
         typer.echo(f"{rows:,} rows written to {out}", err=True)
         return
+    if file and out:
+        refuse_same(file, out)
     found = texts or (list(texts_in(file, text_col)) if file else piped_lines())
     if not found:
         raise TextError("there is no text to predict; give texts, --file, or lines on standard input")

@@ -7,14 +7,13 @@ __all__ = ['UNSEEN', 'FORMATS', 'show', 'report', 'as_table', 'as_jsonl', 'as_cs
 
 # %% ../nbs/prototype/11b_console.ipynb #b717b874
 import io
-import json
 import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .core import ConfigError, TextError, first_line
+from .core import ConfigError, TextError, json_object
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -102,10 +101,7 @@ def label_map(file: Path | None) -> dict[str, str] | None:
     "A JSON object from one set of labels to another. `ConfigError` where the file holds anything else."
     if file is None:
         return None
-    try:
-        found = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{file} cannot be read as JSON ({first_line(error)}); mend it, or name another") from error
-    if not isinstance(found, dict) or not all(isinstance(label, str) for label in found.values()):
+    found = json_object(file, ConfigError, "mend it, or name another")
+    if not all(isinstance(label, str) for label in found.values()):
         raise ConfigError(f'{file} is no map; write it like {{"their label": "the model\'s label"}}')
     return found

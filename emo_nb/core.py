@@ -9,6 +9,7 @@ __all__ = ['FULL', 'SAY_FULL', 'SETTINGS', 'LOCK', 'EmoNbError', 'DataError', 'S
 
 # %% ../nbs/feasibility/00_core.ipynb #760212e2
 import errno
+import glob
 import json
 import os
 import shutil
@@ -72,7 +73,9 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 
     Raises `ConfigError` where it cannot be written.
     """
-    path = Path(path).absolute()
+    path = Path(os.path.realpath(path))  # a link stays one
+    if os.path.exists(path) and not path.is_file():
+        raise ConfigError(f"{path} is no file but a folder, a pipe or a device; name another place")
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -114,7 +117,7 @@ def whole_dir(path: str | Path, mark: str, force: bool = False) -> Iterator[Path
 
     Raises `ConfigError` where `path` exists and may not be replaced, or cannot be written.
     """
-    path = Path(path).absolute()
+    path = Path(os.path.realpath(path))
     beside, old = (path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{end}") for end in ("", ".old"))
     refuse_existing(path, mark, force)
     try:
@@ -174,7 +177,7 @@ def part_folder(out: Path, settings: dict[str, Any], force: bool = False) -> Ite
     except OSError as error:
         raise ConfigError(f"{folder} cannot be written ({first_line(error)}); name another place with --out") from error
     with held:
-        clear_up(out.absolute())
+        clear_up(Path(os.path.realpath(out)))
         if force:
             clear(folder)
         begin(folder, settings)
@@ -187,7 +190,7 @@ def part_folder(out: Path, settings: dict[str, Any], force: bool = False) -> Ite
 # %% ../nbs/feasibility/00_core.ipynb #2ff2ff94
 def remove(path: Path) -> None:
     "Remove a file, or a folder with all that is in it: under another name, so that half of it is never taken for all."
-    if not path.is_dir():
+    if path.is_symlink() or not path.is_dir():
         path.unlink()
         return
     gone = path.with_name(f".{path.name.removeprefix('.')}.gone")
@@ -198,7 +201,7 @@ def remove(path: Path) -> None:
 
 def clear_up(path: Path) -> None:
     "Remove what killed processes left beside a path; what one of them was about to replace comes back."
-    for rest in path.parent.glob(f".{path.name}.{'[0-9a-f]' * 8}*"):
+    for rest in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 8}*"):
         if rest.suffix == ".old" and not path.exists():
             os.replace(rest, path)
         else:

@@ -9,6 +9,7 @@ __all__ = ['logger', 'FEW', 'BULK', 'BATCH_TOKENS', 'as_texts', 'without_surroga
 # %% ../nbs/prototype/09_predict.ipynb #07e18d2a
 import logging
 import os
+import reprlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -32,11 +33,13 @@ def as_texts(texts: str | Iterable[str]) -> list[str]:
     "A string, a list or a Series as a list of texts. `TextError` names the positions of what is none."
     if isinstance(texts, pd.DataFrame):
         raise TextError(f"a table is no list of texts; give one of its columns: {', '.join(map(str, texts.columns))}")
+    if not isinstance(texts, Iterable):
+        raise TextError(f"{texts!r} is no list of texts; give one, or a string")
     found = [texts] if isinstance(texts, str) else list(texts)
     if not found:
         raise TextError("there is no text to predict; give at least one")
     if wrong := [i for i, text in enumerate(found) if not isinstance(text, str)]:
-        shown = ", ".join(f"{i} ({found[i]!r})" for i in wrong[:5]) + (", …" if len(wrong) > 5 else "")
+        shown = ", ".join(f"{i} ({reprlib.repr(found[i])})" for i in wrong[:5]) + (", …" if len(wrong) > 5 else "")
         raise TextError(f"{len(wrong)} of {len(found)} entries are no texts, at position {shown}; drop or replace them")
     return [text if text.isascii() else without_surrogates(text) for text in found]
 

@@ -164,7 +164,7 @@ def run(config: Config, say: Callable[[str], None] = print) -> Run:
     record |= {"files": material.files, "origins": material.origins}
     say("{}, encoder {}: {all:,} parameters, {trained:,} trained".format(config.method, name, **record["parameters"]))
     with work_folder(config, {"data files": material.files, "number of processes": of}) as work:
-        if kept := last_checkpoint(work):
+        if not process and (kept := last_checkpoint(work)):
             say(f"going on where an interrupted run stopped, from {kept.name}")
         history = train(model, tokenizer, parts, labels, config, work)
         record |= history.attrs

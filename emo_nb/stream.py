@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['WRITERS', 'CHUNK', 'texts_in', 'the_column', 'line_texts', 'csv_texts', 'json_texts', 'parquet_texts', 'rows_about',
-           'write_csv', 'write_jsonl', 'write_parquet', 'join', 'predict_file', 'settings_of', 'fingerprint']
+           'write_csv', 'write_jsonl', 'write_parquet', 'join', 'refuse_same', 'predict_file', 'settings_of',
+           'fingerprint']
 
 # %% ../nbs/prototype/11c_stream.ipynb #2d1babb3
 import hashlib
@@ -168,6 +169,12 @@ def join(parts: list[Path], out: Path) -> None:
 CHUNK = 10_000  # texts
 
 
+def refuse_same(file: Path, out: Path) -> None:
+    "Raise `ConfigError` where the answers would take the place of the texts."
+    if os.path.exists(file) and os.path.exists(out) and os.path.samefile(file, out):
+        raise ConfigError(f"{out} is the file that is read; name another with --out")
+
+
 def predict_file(
     classifier: EmotionClassifier,
     file: str | Path,
@@ -190,6 +197,7 @@ def predict_file(
     if form not in WRITERS:
         raise ConfigError(f"{out} names no format; end it in .csv, .jsonl or .parquet, or pass --format")
     refuse_no_file(file)
+    refuse_same(file, out)
     about = rows_about(file)
     classifier = classifier.for_bulk() if about > BULK else classifier
     with part_folder(out, settings_of(classifier, file, text_col, form), force) as folder:

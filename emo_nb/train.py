@@ -157,7 +157,7 @@ def fit(
     tokenizer: Any,
     train: TextDataset,
     dev: TextDataset,
-    folder: Path,  # for checkpoints; where there are any, training goes on from the last
+    folder: Path,  # for checkpoints; where there are any of emo_nb's, training goes on from the last
     settings: TrainSettings | None = None,
     loss: Any = None,  # f(outputs, labels, num_items_in_batch) -> scalar; the model's own where none is given
     path: FastPath | None = None,  # what to compute with; what suits the machine where none is given

@@ -49,6 +49,7 @@ def broken(error: BaseException) -> Broken:
     if isinstance(error, requests.TooManyRedirects):
         return Broken("the server sends from one address to the next without end", final=True)
     line = isinstance(error, (requests.ConnectionError, requests.Timeout, HTTPError))
+    line = line and not isinstance(error, requests.exceptions.SSLError)  # somebody answers, who is not believed
     return Broken(first_line(root), nobody=line, final=not line)
 
 # %% ../nbs/feasibility/01a_transfer.ipynb #5adae67a
@@ -137,11 +138,12 @@ class Download:
 
     def run(self) -> None:
         "Ask until the part has its sum. Raises `SourceError`, which is an `UnreachableError` where nobody answers."
-        idle = 0
-        while not has_sum(self.part, self.sha256):
+        idle, done = 0, has_sum(self.part, self.sha256)
+        while not done:
             before = self.have()
             try:
                 self.ask(before)
+                done = True
             except Broken as error:
                 idle = 0 if self.have() >= before + PIECE else idle + 1
                 nobody = not self.answered and not error.final
@@ -152,7 +154,7 @@ class Download:
                 time.sleep(PAUSE * idle)
 
     def ask(self, have: int) -> None:
-        "Append to the part what it lacks, or write it anew where the server sends all. Raises `Broken`."
+        "Append to the part what it lacks, or write it anew where the server sends all. Raises `Broken` until it is whole."
         with closing(in_time(answer(self.url, have))) as pieces:
             status, announced = next(pieces)
             self.answered = True
@@ -160,7 +162,9 @@ class Download:
                 raise Broken(f"the server answers {status}", final=status < 500 and status not in (408, 429))
             resumed = have if status in (206, 416) else 0
             if status != 416:  # there is nothing after what we have
-                self.write(pieces, resumed, resumed + int(announced) if announced.isdecimal() else None)
+                self.write(
+                    pieces, resumed, resumed + int(announced) if announced.isdecimal() and len(announced) < 16 else None
+                )
         if not has_sum(self.part, self.sha256):
             self.part.unlink(missing_ok=True)
             raise Broken("it sends bytes with a wrong SHA-256; nothing was kept", final=not resumed)
