@@ -101,7 +101,8 @@ def label_map(file: Path | None) -> dict[str, str] | None:
     "A JSON object from one set of labels to another. `ConfigError` where the file holds anything else."
     if file is None:
         return None
-    found = json_object(file, ConfigError, "mend it, or name another")
+    remedy = """write it like {"their label": "the model's label"}"""
+    found = json_object(file, ConfigError, remedy)
     if not all(isinstance(label, str) for label in found.values()):
-        raise ConfigError(f'{file} is no map; write it like {{"their label": "the model\'s label"}}')
+        raise ConfigError(f"{file} is no map; {remedy}")
     return found

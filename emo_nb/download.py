@@ -97,12 +97,16 @@ def from_hub(address: str, folder: Path | None = None) -> Path:
         if not os.path.exists(name) and not hub_answers("datasets", name):
             if target.is_dir():
                 return target  # fetched before
-            raise TimeoutError("the hub does not answer")
+            raise UnreachableError(
+                f"{address} cannot be had: the hub does not answer; get it by hand and name its folder"
+            )
         with whole_dir(target, "from.txt", force=True) as beside:
             (beside / "from.txt").write_text(address)
             for split, rows in datasets.load_dataset(name, config or None).items():
                 rows.to_parquet(beside / f"{split}.parquet")
         return target
+    except UnreachableError:
+        raise
     except ImportError as error:
         raise SourceError(f"{address} needs the package {package}; pip install {package}") from error
     except Exception as error:  # each hub has many errors of its own

@@ -230,7 +230,7 @@ MISTAKES = {
     "an empty map": ((*SCORE, "--map", "empty.json"), "moods", "glad", "positive"),
     "a map that is not whole": ((*SCORE, "--map", "cut.json"), "cut.json", "JSON"),
     "a map that is not UTF-8": ((*SCORE, "--map", "latin1.json"), "latin1.json", "JSON"),
-    "a map that is a list": ((*SCORE, "--map", "list.json"), "list.json is no map"),
+    "a map that is a list": ((*SCORE, "--map", "list.json"), "list.json holds no JSON object; write it like"),
     "a map onto numbers": ((*SCORE, "--map", "numbers.json"), "numbers.json is no map"),
     "no such map": ((*SCORE, "--map", "nowhere.json"), "nowhere.json"),
     "a folder as a map": ((*SCORE, "--map", "only-dev"), "only-dev"),

@@ -153,7 +153,9 @@ def test_a_training_killed_at_random_moments_ends_with_the_same_weights(forks, u
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on_and_the_same_is_learnt(forks, undisturbed, here, tried):
-    code, said = stopped(Command(forks, "--out", "run"), lambda: 4 in whole(here / "run.part"), signal.SIGINT)
+    code, said = stopped(
+        Command(forks, "--out", "run"), lambda: max(whole(here / "run.part"), default=0) >= 4, signal.SIGINT
+    )
     reached = max(whole(here / "run.part"))
     assert code == 130
     assert "Traceback" not in said
@@ -198,7 +200,7 @@ def test_a_disk_that_fills_up_leaves_the_last_checkpoint_and_one_sentence(forks,
 
 def test_two_runs_never_share_a_directory(forks, undisturbed, emo, here, tried):
     first = Command(forks, "--out", "run")
-    while 2 not in whole(here / "run.part"):
+    while not whole(here / "run.part") and os.path.exists(f"/proc/{first.process}"):
         time.sleep(0.002)
     os.kill(first.process, signal.SIGSTOP)
     for force in ([], ["--force"]):
@@ -212,7 +214,7 @@ def test_two_runs_never_share_a_directory(forks, undisturbed, emo, here, tried):
 
 
 def test_going_on_with_other_settings_is_refused_and_names_them(forks, emo, here):
-    stopped(Command(forks, "--out", "run"), lambda: 4 in whole(here / "run.part"))
+    stopped(Command(forks, "--out", "run"), lambda: max(whole(here / "run.part"), default=0) >= 4)
     there = sorted(Path("run.part").rglob("*"))
     code, _, err = emo("run", "--profile", "tiny", "--out", "run", "--seed", "7", "--method", "full")
     assert code == 2

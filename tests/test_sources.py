@@ -434,7 +434,7 @@ def test_a_killed_download_leaves_its_place_to_the_next(site, alone, tmp_path, m
         first = fetching()
         part_of(first, cache, least=1)
         second = fetching() if kill % 2 else None  # it waits for the lock, or has not come yet
-        have = part_of(first, cache, least=len(TRAIN) * kill // (kills + 1))
+        have = part_of(first, cache, least=len(TRAIN) * 4 * kill // (5 * kills))
         first.kill()
         first.communicate()
         site.pause = 0
@@ -446,6 +446,15 @@ def test_a_killed_download_leaves_its_place_to_the_next(site, alone, tmp_path, m
         assert none is None and path == "/train.tsv"
         assert int(asked.removeprefix("bytes=").removesuffix("-")) >= have
     tried("kills of a download", kills)
+
+
+def test_a_server_that_is_not_believed_is_not_one_that_is_not_there(site, monkeypatch):
+    remotes = [replace(each, url=each.url.replace("http:", "https:")) for each in download.REMOTES["goemotions"]]
+    monkeypatch.setitem(download.REMOTES, "goemotions", tuple(remotes))
+    with pytest.raises(SourceError, match="cannot be fetched") as caught:
+        find("goemotions")
+    assert not isinstance(caught.value, UnreachableError)
+    assert transfer.answers(site.url) and transfer.answers(site.url.replace("http:", "https:"))
 
 
 def test_a_disk_that_fills_up_ends_in_a_sentence_and_what_came_is_kept_for_the_next(site, alone, tried):
@@ -730,7 +739,7 @@ def test_a_hub_that_says_nothing_is_given_up_and_what_was_fetched_before_is_used
 
     encoder, data = found()
     assert encoder.startswith("encoder 'some/encoder' cannot be had")
-    assert data.startswith("hf:some/data cannot be had through datasets (the hub does not answer)")
+    assert data.startswith("hf:some/data cannot be had: the hub does not answer")
     folder = tmp_path / "hub/models--some--encoder"
     for file, text in (("refs/main", "abc"), ("snapshots/abc/config.json", "{}")):
         (folder / file).parent.mkdir(parents=True)

@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import check_mistake
 
 from emo_nb.core import DataError, EmoNbError
 from emo_nb.corpora import read
@@ -93,7 +94,7 @@ def test_a_folder_that_is_no_interrupted_run_is_left_alone(emo, tiny, here, tabl
 def test_memory_does_not_grow_with_the_file(tiny, here):
     peaks = []
     for rows in (40, 1200):
-        pd.DataFrame({"text": ["so it goes " * 4000] * rows}).to_csv("in.csv", index=False)
+        pd.DataFrame({"text": ["so it goes" + " " * 44_000] * rows}).to_csv("in.csv", index=False)
         with subprocess.Popen(command(tiny.folder, "--file", "in.csv", "--out", "out.csv")) as process:
             _, status, usage = os.wait4(process.pid, 0)
             process.returncode = status
@@ -161,3 +162,13 @@ def test_a_pipe_to_predict_into_a_file_is_refused_and_not_waited_for(tiny, here,
     with pytest.raises(DataError, match=r"in\.csv is no file but a folder, a pipe or a device; name a file"):
         predict_file(EmotionClassifier.load(tiny.folder), "in.csv", "out.csv")
     assert [path.name for path in here.iterdir()] == ["in.csv"]
+
+
+def test_a_file_is_never_predicted_into_itself(emo, tiny, here, table):
+    before = table.read_bytes()
+    (here / "link.csv").symlink_to(table)
+    for out in (table, "link.csv", "./in.csv"):
+        for more in ([], ["--format", "table"]):
+            code, _, err = emo("predict", "--model", tiny.folder, "--file", "in.csv", "--out", out, *more)
+            check_mistake(code, err, ["is the file that is read; name another with --out"])
+    assert table.read_bytes() == before

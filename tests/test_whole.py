@@ -1,0 +1,55 @@
+"""What is written appears whole or not at all, also where the place is a link, a device, or oddly named."""
+
+import os
+
+import pytest
+
+from emo_nb.core import ConfigError, part_folder, whole_dir, whole_file
+
+
+def write(folder, text, force=False):
+    "A folder as a run writes it."
+    with whole_dir(folder, "mark", force) as beside:
+        (beside / "mark").write_text(text)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_to_a_folder_stays_one_and_its_folder_is_replaced(tmp_path, there):
+    (tmp_path / "big").mkdir()
+    if there:
+        write(tmp_path / "big/run", "old")
+    (tmp_path / "run").symlink_to("big/run")
+    for text in ("new", "newer"):
+        with part_folder(tmp_path / "run", {}):
+            write(tmp_path / "run", text, force=True)
+    assert (tmp_path / "run").is_symlink()
+    assert (tmp_path / "big/run/mark").read_text() == "newer"
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["big", "mark", "run", "run"]
+
+
+def test_a_link_to_a_file_stays_one(tmp_path):
+    (tmp_path / "a.csv").symlink_to("b.csv")
+    with whole_file(tmp_path / "a.csv") as beside:
+        beside.write_text("x")
+    assert (tmp_path / "a.csv").is_symlink() and (tmp_path / "b.csv").read_text() == "x"
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder"])
+def test_what_is_no_file_is_not_replaced_by_one(tmp_path, kind):
+    (os.mkfifo if kind == "pipe" else os.mkdir)(tmp_path / "out")
+    with (
+        pytest.raises(ConfigError, match="out is no file but a folder, a pipe or a device"),
+        whole_file(tmp_path / "out"),
+    ):
+        raise AssertionError("that came too late")
+    assert not (tmp_path / "out").is_file()
+
+
+@pytest.mark.parametrize("name", ["a[1]", "*", "?", "run"])
+def test_what_a_kill_left_beside_a_folder_comes_back_and_nothing_else_is_touched(tmp_path, name):
+    others = [tmp_path / ".x.deadbeef", tmp_path / ".a1.0123abcd"]
+    for folder in (*others, tmp_path / f".{name}.0123abcd.old", tmp_path / f".{name}.4567abcd"):
+        folder.mkdir()
+    with part_folder(tmp_path / name, {}):
+        pass
+    assert sorted(tmp_path.iterdir()) == sorted([*others, tmp_path / name])
