@@ -320,6 +320,7 @@ def exported(name: str) -> Path:
 
 def export(file: Path) -> None:
     "Write the model as ONNX with torch's own exporter."
+    import onnx
     import torch
 
     from emo_nb.model import load_model
@@ -341,6 +342,9 @@ def export(file: Path) -> None:
         Logits().eval(), tuple(example[name] for name in names), file, input_names=names, output_names=["logits"],
         dynamo=True, dynamic_shapes=shapes, verbose=False,
     )  # fmt: skip
+    made = onnx.load(file)
+    del made.graph.value_info[:]  # shapes within the graph, which torch 2.6 gets wrong; whoever needs them infers them
+    onnx.save(made, file)
 
 
 def onnx_runtime(name: str) -> Callable[[], Callable[[list[str]], np.ndarray]]:

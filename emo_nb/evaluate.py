@@ -151,7 +151,7 @@ def plot_confusion(
 def plot_f1(by_label: pd.DataFrame, title: str = "F1 for each emotion") -> "Figure":
     "One row a label, one dot a corpus."
     wide = by_label.f1.unstack("corpus")
-    wide = wide.sort_values(wide.columns[-1])
+    wide = wide.sort_values(wide.columns[-1], kind="stable")
     figure = new_figure(height=0.9 + 0.28 * len(wide))
     axes = figure.subplots()
     for corpus, colour, marker in zip(wide.columns, (SECOND, ACCENT, INK), "os|", strict=False):

@@ -102,7 +102,7 @@ def agreement(frame: pd.DataFrame) -> pd.DataFrame:
     by_label = ticks.assign(both=ticks.n * (ticks.n - 1), possible=ticks.n * ticks.others).groupby("labels")
     sums = by_label[["n", "both", "possible"]].sum()
     table = pd.DataFrame({"ticks": sums.n, "pairs": sums.both / sums.possible, "chance": sums.n / len(several)})
-    return table.sort_values("pairs", ascending=False).rename_axis("label")
+    return table.sort_values("pairs", ascending=False, kind="stable").rename_axis("label")
 
 # %% ../nbs/feasibility/04_explore.ipynb #10b5fd1a
 def lengths(frame: pd.DataFrame, tokenizer: Any = None) -> pd.DataFrame:

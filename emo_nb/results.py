@@ -152,7 +152,7 @@ def beside_published(task: str) -> pd.DataFrame:
         low, high = runs[0]["metrics"][corpus]["intervals"][score]
         name = f"{OURS}, {method} ({runs[0]['parameters']['all'] / 1e6:.0f}M)"
         rows.append({"name": name, "score": found["seeds"][method][corpus]["mean"][score], "low": low, "high": high})
-    return pd.DataFrame(rows).set_index("name").sort_values("score", ascending=False)
+    return pd.DataFrame(rows).set_index("name").sort_values("score", ascending=False, kind="stable")
 
 # %% ../nbs/prototype/10e_results.ipynb #48ec0c07
 def plot_scores(table: pd.DataFrame, title: str, ours: str = "") -> "Figure":
