@@ -74,7 +74,7 @@ notebooks: $(VENV)/dev.ok
 
 pytest: $(VENV)/dev.ok
 	$(BIN)/python tools/site.py --where-possible
-	$(TESTENV) $(BIN)/python -m pytest
+	$(TESTENV) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 docs: $(VENV)/dev.ok ## render the site into _docs (Quarto where installed, smalldocs elsewhere) and check its links
 	$(BIN)/python tools/site.py

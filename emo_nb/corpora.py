@@ -57,7 +57,8 @@ def tidy(rows: pd.DataFrame, **constant: object) -> pd.DataFrame:
     "A frame with exactly the tidy columns and types; `constant` fills whole columns."
     frame = rows.assign(**constant).reindex(columns=list(COLUMNS)).reset_index(drop=True)
     splits = pd.CategoricalDtype(["train", "dev", "test"])
-    frame = frame.astype({"text": object, "group": str, **dict.fromkeys(CATEGORIES, "category"), "split": splits})
+    frame["group"] = frame.group.map(str)
+    frame = frame.astype({"text": object, "group": object, **dict.fromkeys(CATEGORIES, "category"), "split": splits})
     frame.attrs["schema"] = SCHEMA
     return frame
 
