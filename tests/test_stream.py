@@ -44,7 +44,7 @@ def killed_after(parts, args, folder):
     return {file.name: file.stat().st_mtime_ns for file in folder.glob("[0-9]*")}
 
 
-@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize("form", ["csv", "parquet"])
 def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(tiny, here, table, form):
     whole, broken = here / f"whole.{form}", here / f"broken.{form}"
     subprocess.run(command(tiny.folder, "--file", table, "--out", whole), check=True, capture_output=True)
@@ -101,7 +101,7 @@ def test_memory_does_not_grow_with_the_file(tiny, here):
         assert status == 0
         peaks.append(usage.ru_maxrss / 1024)
     assert (here / "in.csv").stat().st_size > 50e6
-    assert peaks[1] < peaks[0] + 25, f"peaks in MB: {peaks}"
+    assert peaks[1] < 1.08 * peaks[0], f"peaks in MB: {peaks}"
 
 
 @pytest.mark.corpora
