@@ -138,12 +138,11 @@ class Download:
 
     def run(self) -> None:
         "Ask until the part has its sum. Raises `SourceError`, which is an `UnreachableError` where nobody answers."
-        idle, done = 0, has_sum(self.part, self.sha256)
-        while not done:
+        idle = 0
+        while not has_sum(self.part, self.sha256):  # it may be whole although the line broke
             before = self.have()
             try:
                 self.ask(before)
-                done = True
             except Broken as error:
                 idle = 0 if self.have() >= before + PIECE else idle + 1
                 nobody = not self.answered and not error.final
@@ -154,7 +153,7 @@ class Download:
                 time.sleep(PAUSE * idle)
 
     def ask(self, have: int) -> None:
-        "Append to the part what it lacks, or write it anew where the server sends all. Raises `Broken` until it is whole."
+        "Append to the part what it lacks, or write it anew where the server sends all. Raises `Broken`."
         with closing(in_time(answer(self.url, have))) as pieces:
             status, announced = next(pieces)
             self.answered = True

@@ -320,7 +320,8 @@ def test_what_is_read_is_tidy_and_still_is_after_a_day_in_a_parquet_file(tmp_pat
     one_sentence(caught.value, "labels[0] should be a valid tuple")
     again["labels"] = again.labels.map(tuple)
     wanted = label_for(frame, TASKS["empathetic32"])
-    pd.testing.assert_frame_equal(label_for(again, TASKS["empathetic32"]), wanted)
+    found = label_for(again, TASKS["empathetic32"])
+    pd.testing.assert_frame_equal(found, wanted, check_dtype=False)  # pandas 3 reads words as str
 
 
 @pytest.mark.parametrize("column", COLUMNS)
