@@ -229,7 +229,7 @@ def arithmetic(config: Any, lengths: Any) -> float:
     return float((config.num_hidden_layers - 1) * layer + last + head)
 
 
-def peak(path: FastPath, size: int = 2048, times: int = 20) -> float:
+def peak(path: FastPath, size: int = 2048, times: int = 3) -> float:
     "The most floating-point operations a second that products of large matrices reach on this path."
     import torch
 
