@@ -160,7 +160,7 @@ def checkpoints_callback(every: int, interrupt: Interrupt) -> Any:
 
     return Checkpoints()
 
-
+# %% ../nbs/prototype/07c_callbacks.ipynb #836740d8
 def checkpoints_in(folder: Path) -> list[Path]:
     "The checkpoints in a folder, the oldest first."
     found = {path.name.removeprefix("checkpoint-"): path for path in folder.glob("checkpoint-*")}

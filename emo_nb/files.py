@@ -39,7 +39,7 @@ def files_of(path: Path) -> Iterator[tuple[str, bytes]]:
     for table in tables:
         yield legible(table.name), bytes_of(table)
 
-
+# %% ../nbs/feasibility/02a_files.ipynb #b70e6f4e
 def legible(name: str) -> str:
     "A file's name as it may stand in a message: in one line, and without half characters."
     return "".join(char if char.isprintable() else "?" for char in name)

@@ -43,7 +43,7 @@ def say_once(words: str) -> None:
     "Log a warning, the first time."
     logger.warning("%s", words)
 
-
+# %% ../nbs/prototype/07a_machine.ipynb #912ab0f4
 def fast_path(
     device: str | None = None,
     dtype: str | None = None,

@@ -140,7 +140,7 @@ def open_run(folder: str | Path) -> Run:
     by_label = read_table(folder / "scores.csv", ScoreTable).set_index(["corpus", "label"])
     return Run(folder, config, table, by_label, read_metrics(folder / "metrics.json"))
 
-
+# %% ../nbs/prototype/10a_rundir.ipynb #e9dfc271
 def read_metrics(file: Path) -> dict[str, Any]:
     "The scores in a metrics.json, by corpus. Raises `ModelError` where they are not what the schema says."
     found = json_object(file, ModelError, AGAIN)

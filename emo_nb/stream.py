@@ -174,7 +174,7 @@ def refuse_same(file: Path, out: Path) -> None:
     if os.path.exists(file) and os.path.exists(out) and os.path.samefile(file, out):
         raise ConfigError(f"{out} is the file that is read; name another with --out")
 
-
+# %% ../nbs/prototype/11c_stream.ipynb #9a37fbf1
 def predict_file(
     classifier: EmotionClassifier,
     file: str | Path,

@@ -99,7 +99,7 @@ def table_of(name: str, data: bytes) -> tuple[pd.DataFrame, pd.DataFrame]:
     columns = [column.encode(errors="replace").decode() for column in header or ()]  # they may stand in a message
     return pd.DataFrame(kept, columns=[FILE, LINE, *columns]), refusals(refused)
 
-
+# %% ../nbs/feasibility/02a_tables.ipynb #8d95a10e
 EMPATHETIC_COLUMNS = {"conv_id", "utterance_idx", "context", "prompt", "speaker_idx", "utterance"}
 
 
@@ -205,7 +205,7 @@ def read_csv_of(file: Path, words: Iterable[str]) -> pd.DataFrame:
         lambda column: column if pd.api.types.is_numeric_dtype(column) else column.map(unguarded)
     )
 
-
+# %% ../nbs/feasibility/02a_tables.ipynb #da57b368
 def is_ours(text: str, header: list[str]) -> bool:
     "May `csv_of` have written the table whose text begins so? It quotes every name of the header."
     quoted = io.StringIO()
