@@ -70,11 +70,11 @@ sync: $(VENV)/dev.ok
 	$(BIN)/python tools/site.py --check-readme
 
 notebooks: $(VENV)/dev.ok
-	$(TESTENV) $(BIN)/nbdev_test --n_workers 0
+	$(TESTENV) OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2
 
 pytest: $(VENV)/dev.ok
 	$(BIN)/python tools/site.py --where-possible
-	$(TESTENV) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	$(TESTENV) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 docs: $(VENV)/dev.ok ## render the site into _docs (Quarto where installed, smalldocs elsewhere) and check its links
 	$(BIN)/python tools/site.py

@@ -71,8 +71,10 @@ def checkpoint(smallest: bool) -> None:
     subprocess.run([sys.executable, *COMMAND, *run.split()], check=True)
 
 
-def measured(part: str, way: str, size: int) -> dict[str, float]:
-    "One measurement, in a process of its own."
+def measured(part: str, way: str, size: int, alone: bool) -> dict[str, float]:
+    "One measurement, in a process of its own, or where all are in one."
+    if not alone:
+        return PARTS[part][way](size)
     command = [sys.executable, str(Path(__file__).with_name("ways.py")), part, way, str(size)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
@@ -80,13 +82,13 @@ def measured(part: str, way: str, size: int) -> dict[str, float]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def a_part(part: str, sizes: list[int], rounds: int) -> dict[str, Any]:
+def a_part(part: str, sizes: list[int], rounds: int, alone: bool) -> dict[str, Any]:
     "All ways of a part in turn, so many rounds: for each size and way, what each round measured."
     found: dict[str, dict[str, dict[str, list[float]]]] = {str(size): {} for size in sizes}
     for turn in range(rounds):
         for size in sizes:
             for way in PARTS[part]:
-                said = measured(part, way, max(size // SLOW[way], 32) if way in SLOW else size)
+                said = measured(part, way, max(size // SLOW[way], 32) if way in SLOW else size, alone)
                 for name, value in said.items():
                     found[str(size)].setdefault(way, {}).setdefault(name, []).append(value)
                 print(f"round {turn + 1} of {rounds}, {part} {size:,}, {way}: {shown(said)}", flush=True)
@@ -135,7 +137,9 @@ def table_of(part: str, found: dict[str, Any]) -> pd.DataFrame:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
-    parser.add_argument("--smallest", action="store_true", help="to see that it runs; its figures mean nothing")
+    parser.add_argument(
+        "--smallest", action="store_true", help="all in one process, to see that it runs; its figures mean nothing"
+    )
     parser.add_argument("--out", type=Path, default=ROOT / "results", help="folder for the JSON files")
     given = parser.parse_args()
     if wrong := sorted(set(given.parts) - set(PARTS)):
@@ -145,7 +149,7 @@ def main() -> None:
     for part in given.parts or PARTS:
         started = utc_now()
         sizes, rounds = (SIZES[part][:1], 1) if given.smallest else (SIZES[part], ROUNDS[part])
-        found = a_part(part, [64 if given.smallest else size for size in sizes], rounds)
+        found = a_part(part, [64 if given.smallest else size for size in sizes], rounds, not given.smallest)
         record = {**provenance(started), "command": f"make bench PART={part}", "rounds": rounds, "found": found}
         record["versions"] |= {name: version(name) for name in PEERS}
         with whole_file(given.out / f"bench_{part}.json") as beside:

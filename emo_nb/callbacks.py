@@ -13,7 +13,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from .core import ConfigError, remove
+from .core import ConfigError, first_line, remove
 
 logger = logging.getLogger("emo_nb")
 
@@ -170,13 +170,17 @@ def checkpoints_in(folder: Path) -> list[Path]:
 def last_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint that was written whole, None where there is none. Torn ones are removed.
 
-    Raises `ConfigError` where another program's checkpoints are there; from now on the folder is ours.
+    Raises `ConfigError` where another program's checkpoints are there, or nothing can be written; from now on the
+    folder is ours.
     """
     found = checkpoints_in(folder)
     if found and not (folder / OURS).exists():
         raise ConfigError(f"{folder} holds checkpoints that another program wrote; name another folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / OURS).touch()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / OURS).touch()
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be written ({first_line(error)}); name another folder") from error
     for each in found:
         if not (each / WHOLE).exists():
             remove(each)

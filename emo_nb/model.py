@@ -51,8 +51,8 @@ def find_encoder(name: str) -> Path:
 
     files = ["*.safetensors", "*.json", "*.txt", "*.model"]
     try:
-        fetched_before = not hub_answers("models", name)
-        return Path(snapshot_download(name, allow_patterns=files, local_files_only=fetched_before))
+        silent = not hub_answers("models", name)  # then what was fetched before has to do
+        return Path(snapshot_download(name, allow_patterns=files, local_files_only=silent))
     except Exception as error:  # the hub's errors are many; each means that it is not to be had
         raise ModelError(f"encoder {name!r} cannot be had ({type(error).__name__}); {WAYS_OUT}") from error
 

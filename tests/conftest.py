@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from helpers import official_rows, settle, tiny_run, write_official
 
 DATA = os.environ.get("EMO_NB_DATA")
@@ -69,7 +70,9 @@ def corpora_dir() -> Path:
 
 @pytest.fixture(scope="session")
 def basetemp(tmp_path_factory) -> Path:
-    return tmp_path_factory.getbasetemp()
+    "The session's folder for temporary files, which all workers share."
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
 
 
 @pytest.fixture(scope="session")
@@ -81,7 +84,9 @@ def tiny(basetemp):
 @pytest.fixture(scope="session")
 def official(basetemp) -> Path:
     "A folder with the sample as GoEmotions' official splits."
-    return write_official(basetemp / "official", official_rows())
+    folder = basetemp / "official"
+    with FileLock(basetemp / "official.lock"):
+        return folder if folder.exists() else write_official(folder, official_rows())
 
 
 @pytest.fixture(scope="session")

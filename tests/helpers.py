@@ -7,6 +7,8 @@ import sys
 from functools import cache
 from pathlib import Path
 
+from filelock import FileLock
+
 COMMAND = Path(sys.executable).with_name("emo-nb")
 OFFLINE = {"EMO_NB_OFFLINE": "1", "HF_HUB_OFFLINE": "1"}
 os.environ.update(OFFLINE)  # the hub's library reads its own when it is first imported
@@ -77,14 +79,16 @@ def write_official(folder: Path, parts: dict[str, list[list[str]]]) -> Path:
 
 @cache
 def tiny_run(basetemp: Path, **settings: str):
-    "A real run of the profile `tiny`, of the built-in sample where no data are named; one for each session and settings."
+    "A real run of the profile `tiny`, of the built-in sample where no data are named; one for all workers and settings."
     import pytest
 
     from emo_nb.config import Config
     from emo_nb.run import run
+    from emo_nb.rundir import open_run
 
     name = "-".join(["tiny", *(Path(value).name for value in settings.values())])
-    with pytest.MonkeyPatch.context() as patch:
+    out = basetemp / name / "run"
+    config = Config(profile="tiny", out=str(out), progress=False, **settings)
+    with FileLock(basetemp / f"{name}.lock"), pytest.MonkeyPatch.context() as patch:
         settle(patch, basetemp / "no-cache")
-        config = Config(profile="tiny", out=str(basetemp / name / "run"), progress=False, **settings)
-        return run(config, say=lambda line: None)
+        return open_run(out) if out.exists() else run(config, say=lambda line: None)

@@ -1,6 +1,7 @@
 """The benchmark runs in its smallest setting and writes its files; how fast anything is, is not tested."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,11 +9,13 @@ from pathlib import Path
 import pytest
 
 BENCH = Path(__file__).resolve().parent.parent / "bench" / "bench.py"
+WAYS = BENCH.with_name("ways.py")
 
 
 @pytest.mark.corpora
-def test_the_smallest_setting_runs_and_every_way_answers_right(corpora_dir, here, monkeypatch):
+def test_the_smallest_setting_runs_and_every_way_answers_right(feelings, corpora_dir, here, monkeypatch):
     monkeypatch.setenv("EMO_NB_DATA", str(corpora_dir))
+    shutil.copytree(feelings.folder, "runs/bench")  # which it makes where there is none
     args = [sys.executable, BENCH, "--smallest", "--out", "results", "predict"]
     done = subprocess.run(args, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -25,6 +28,10 @@ def test_the_smallest_setting_runs_and_every_way_answers_right(corpora_dir, here
         assert way in done.stdout
     assert {"processor", "threads", "gpu"} <= set(found["hardware"])
     assert {"torch", "onnxruntime", "openvino"} <= set(found["versions"])
+    alone = subprocess.run([sys.executable, WAYS, "predict", "emo_nb, float32", "64"], capture_output=True, text=True)
+    assert alone.returncode == 0, alone.stderr
+    said = json.loads(alone.stdout.splitlines()[-1])
+    assert said["largest_change"] == pytest.approx(ways["emo_nb, float32"]["largest_change"][0], abs=1e-5)
 
 
 def test_an_unknown_part_is_refused_in_one_sentence():

@@ -121,10 +121,10 @@ import logging, resource, sys
 from emo_nb.predict import EmotionClassifier
 logging.basicConfig(format="%(message)s")
 classifier = EmotionClassifier.load(sys.argv[1])
-texts = ["so it goes " * 100 + str(i) for i in range(200)]
+texts = ["so it goes " * 100 + str(i) for i in range(80)]
 expected = classifier.predict_proba(texts, tokens=2000)
 size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (size + 350_000_000, resource.RLIM_INFINITY))
+resource.setrlimit(resource.RLIMIT_AS, (size + 140_000_000, resource.RLIM_INFINITY))
 print(abs(classifier.predict_proba(texts, tokens=60_000) - expected).max())
 """
 
