@@ -215,9 +215,9 @@ def test_a_resumed_download_asks_only_for_the_rest(site, alone):
     ("fault", "why"),
     [
         ({"files": {}}, "answers 404"),
-        ({"files": {**FILES, "/train.tsv": b"other bytes"}}, "wrong SHA-256"),
-        ({"files": {**FILES, "/train.tsv": TRAIN[:-1]}}, "wrong SHA-256"),
-        ({"files": {**FILES, "/train.tsv": TRAIN + b"x"}}, "wrong SHA-256"),
+        pytest.param({"files": {**FILES, "/train.tsv": b"other bytes"}}, "wrong SHA-256", id="other bytes"),
+        pytest.param({"files": {**FILES, "/train.tsv": TRAIN[:-1]}}, "wrong SHA-256", id="a byte too few"),
+        pytest.param({"files": {**FILES, "/train.tsv": TRAIN + b"x"}}, "wrong SHA-256", id="a byte too many"),
         ({"lies": -1000}, "wrong SHA-256"),
         ({"cuts": 99}, "breaks off"),
         ({"cuts": 99, "share": 0}, "breaks off"),
