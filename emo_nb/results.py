@@ -123,11 +123,10 @@ def with_spread(seeds: dict[str, dict[str, float]], score: str = "macro_f1") -> 
 
 
 def origin(record: dict[str, Any]) -> pd.DataFrame:
-    "Where a result comes from: command, date, machine and versions."
+    "Where a result comes from: command, date, machine, and the version of each package."
     machine, about = record["hardware"], {name: record[name] for name in ("command", "date")}
     about["machine"] = f"{machine['processor']}, {machine['threads']} threads, {machine['gpu'] or 'no GPU'}"
-    about["versions"] = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
-    return pd.Series(about, name="").to_frame()
+    return pd.Series(about | record["versions"], name="").to_frame()
 
 # %% ../nbs/prototype/10e_results.ipynb #6dea2e05
 def beside_published(task: str) -> pd.DataFrame:
