@@ -124,9 +124,12 @@ def with_spread(seeds: dict[str, dict[str, float]], score: str = "macro_f1") -> 
 
 def origin(record: dict[str, Any]) -> pd.DataFrame:
     "Where a result comes from: command, date, machine, and the version of each package."
-    machine, about = record["hardware"], {name: record[name] for name in ("command", "date")}
-    about["machine"] = f"{machine['processor']}, {machine['threads']} threads, {machine['gpu'] or 'no GPU'}"
-    return pd.Series(about | record["versions"], name="").to_frame()
+    machine, day, time = record["hardware"], record["date"][:10], record["date"][11:16]
+    machine = f"{machine['processor']}, {machine['threads']} threads, {machine['gpu'] or 'no GPU'}"
+    about = {"command": record["command"], "date": f"{day}, {time} UTC", "machine": machine}
+    versions = [f"{name} {number}" for name, number in record["versions"].items()]
+    names = [*about, "versions", *[""] * (len(versions) - 1)]
+    return pd.Series([*about.values(), *versions], names, name="").to_frame()
 
 # %% ../nbs/prototype/10e_results.ipynb #6dea2e05
 def beside_published(task: str) -> pd.DataFrame:
