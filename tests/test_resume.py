@@ -146,7 +146,7 @@ def test_a_training_killed_at_random_moments_ends_with_the_same_weights(forks, u
     assert code == 0, said
     assert not reached or f"going on where an interrupted run stopped, from checkpoint-{reached}" in said
     same(here / "run", undisturbed)
-    assert within or KILLS < 20
+    assert within > 1 or KILLS < 20
     assert {path.name for path in here.iterdir()} == {"run", "log.txt"}
     tried("kills of a training", KILLS)
     tried("kills within the writing of a checkpoint (of those)", within)
