@@ -1,7 +1,6 @@
 """The benchmark runs in its smallest setting and writes its files; how fast anything is, is not tested."""
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,9 +12,8 @@ WAYS = BENCH.with_name("ways.py")
 
 
 @pytest.mark.corpora
-def test_the_smallest_setting_runs_and_every_way_answers_right(feelings, corpora_dir, here, monkeypatch):
+def test_the_smallest_setting_runs_and_every_way_answers_right(corpora_dir, here, monkeypatch):
     monkeypatch.setenv("EMO_NB_DATA", str(corpora_dir))
-    shutil.copytree(feelings.folder, "runs/bench")  # which it makes where there is none
     args = [sys.executable, BENCH, "--smallest", "--out", "results", "predict"]
     done = subprocess.run(args, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

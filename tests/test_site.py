@@ -98,7 +98,7 @@ def test_every_page_fits_wide_and_narrow_windows_and_shows_its_figures(page, doc
     paths = sorted(path.relative_to(docs).as_posix() for path in docs.rglob("*.html"))
     assert {"index.html", "feasibility/taxonomy.html", "results/small_run.html"} <= set(paths)
     for path in paths:
-        page.goto(f"/{path}")
+        page.goto(f"/{path}", wait_until="networkidle")
         for width in (1200, 400):
             page.set_viewport_size({"width": width, "height": 900})
             assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), (path, width)

@@ -15,7 +15,7 @@ from test_foreign_models import small
 from emo_nb.predict import BULK, EmotionClassifier
 from emo_nb.tables import unguarded
 
-MANY = int(os.environ.get("TEXTS", 200))  # random texts
+MANY = int(os.environ.get("TEXTS", 400))  # random texts
 ODD = {
     "empty": "",
     "blanks": "   ",
