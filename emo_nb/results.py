@@ -124,10 +124,13 @@ def with_spread(seeds: dict[str, dict[str, float]], score: str = "macro_f1") -> 
 
 def origin(record: dict[str, Any]) -> pd.DataFrame:
     "Where a result comes from: command, date, machine, and the version of each package."
-    machine, day, time = record["hardware"], record["date"][:10], record["date"][11:16]
-    threads = "1 thread" if machine["threads"] == 1 else f"{machine['threads']} threads"
-    machine = f"{machine['processor']}, {threads}, {machine['gpu'] or 'no GPU'}"
-    about = {"command": record["command"], "date": f"{day}, {time} UTC", "machine": machine}
+    date, hardware = record["date"], record["hardware"]
+    threads = "1 thread" if hardware["threads"] == 1 else f"{hardware['threads']} threads"
+    about = {
+        "command": record["command"],
+        "date": f"{date[:10]}, {date[11:16]} UTC",
+        "machine": f"{hardware['processor']}, {threads}, {hardware['gpu'] or 'no GPU'}",
+    }
     versions = [f"{name} {number}" for name, number in record["versions"].items()]
     names = [*about, "versions", *[""] * (len(versions) - 1)]
     return pd.Series([*about.values(), *versions], names, name="").to_frame()

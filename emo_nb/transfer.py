@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ANSWER', 'SILENCE', 'TOTAL', 'PAUSE', 'PIECE', 'TRIES', 'MAX_FILE', 'Broken', 'broken', 'in_time', 'answer',
-           'answers', 'has_sum', 'Download', 'transfer']
+           'answers', 'has_sum', 'write_pieces', 'Download', 'transfer']
 
 # %% ../nbs/feasibility/01a_transfer.ipynb #ce659f42
 import hashlib
@@ -123,6 +123,25 @@ def has_sum(path: Path, sha256: str) -> bool:
         return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == sha256
     return False
 
+# %% ../nbs/feasibility/01a_transfer.ipynb #7f674cb3
+def write_pieces(pieces: Iterator[bytes], part: Path, start: int, total: int | None, end: float) -> None:
+    """Write what comes into `part`, from byte `start` on, with a bar to `total` bytes.
+
+    Raises `Broken` where it is too much, or `time.monotonic()` is past `end`.
+    """
+    from tqdm.auto import tqdm
+
+    bar = tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=part.stem)
+    with bar, open(part, "ab" if start else "wb") as file:
+        for piece in pieces:
+            file.write(piece)
+            bar.update(len(piece))
+            if file.tell() > MAX_FILE:
+                file.truncate(0)
+                raise Broken(f"it sends more than {MAX_FILE:,} bytes; nothing was kept", final=True)
+            if time.monotonic() > end:
+                raise Broken(f"it is not here after {TOTAL // 60} minutes; what came is kept for the next time")
+
 # %% ../nbs/feasibility/01a_transfer.ipynb #2b3ceed8
 class Download:
     "A file on its way: what arrived waits in `part`, and each try asks the server for the rest."
@@ -162,25 +181,10 @@ class Download:
             resumed = have if status in (206, 416) else 0
             if status != 416:  # there is nothing after what we have
                 said = announced.isdecimal() and len(announced) < 16  # a lie may have thousands of digits
-                self.write(pieces, resumed, resumed + int(announced) if said else None)
+                write_pieces(pieces, self.part, resumed, resumed + int(announced) if said else None, self.end)
         if not has_sum(self.part, self.sha256):
             self.part.unlink(missing_ok=True)
             raise Broken("it sends bytes with a wrong SHA-256; nothing was kept", final=not resumed)
-
-    def write(self, pieces: Iterator[bytes], start: int, total: int | None) -> None:
-        "Write the pieces from `start` on. Raises `Broken` where they are too many or take too long."
-        from tqdm.auto import tqdm
-
-        bar = tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=self.part.stem)
-        with bar, open(self.part, "ab" if start else "wb") as file:
-            for piece in pieces:
-                file.write(piece)
-                bar.update(len(piece))
-                if file.tell() > MAX_FILE:
-                    file.truncate(0)
-                    raise Broken(f"it sends more than {MAX_FILE:,} bytes; nothing was kept", final=True)
-                if time.monotonic() > self.end:
-                    raise Broken(f"it is not here after {TOTAL // 60} minutes; what came is kept for the next time")
 
 # %% ../nbs/feasibility/01a_transfer.ipynb #1ced5a21
 def transfer(url: str, sha256: str, target: Path) -> None:
