@@ -1,22 +1,45 @@
 """Emotion in text, from two public corpora to a small model you can use."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from emo_nb.core import (
-        ConfigError,
-        DataError,
-        EmoNbError,
-        ModelError,
-        SourceError,
-        TextError,
-        UnreachableError,
-    )
-    from emo_nb.predict import EmotionClassifier
+    from .config import Config, TrainConfig
+    from .core import ConfigError, DataError, EmoNbError, ModelError, SourceError, TextError, UnreachableError
+    from .corpora import load_corpus, read_table
+    from .explore import explore_corpus
+    from .predict import EmotionClassifier, predict_file
+    from .report import Run, open_run
+    from .run import evaluate_run, run_experiment
+    from .taxonomy import TASKS, Task
 
 __version__ = "0.1.0"
+
+_MODULES = {
+    "predict": ("EmotionClassifier", "predict_file"),
+    "config": ("Config", "TrainConfig"),
+    "run": ("run_experiment", "evaluate_run"),
+    "report": ("Run", "open_run"),
+    "corpora": ("load_corpus", "read_table"),
+    "explore": ("explore_corpus",),
+    "taxonomy": ("Task", "TASKS"),
+    "core": ("EmoNbError", "ConfigError", "DataError", "ModelError", "SourceError", "TextError", "UnreachableError"),
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 __all__ = [
     "EmotionClassifier",
+    "predict_file",
+    "Config",
+    "TrainConfig",
+    "run_experiment",
+    "evaluate_run",
+    "Run",
+    "open_run",
+    "load_corpus",
+    "read_table",
+    "explore_corpus",
+    "Task",
+    "TASKS",
     "EmoNbError",
     "ConfigError",
     "DataError",
@@ -28,13 +51,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    "Load what is asked for, when it is asked for: `import emo_nb` itself costs almost nothing."
-    if name == "EmotionClassifier":
-        from emo_nb.predict import EmotionClassifier
+    "Import a public name when it is first asked for: `import emo_nb` itself loads almost nothing."
+    if name in _MODULE_OF:
+        return getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
-        return EmotionClassifier
-    if name in __all__:
-        import emo_nb.core
 
-        return getattr(emo_nb.core, name)
-    raise AttributeError(f"module 'emo_nb' has no attribute {name!r}")
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,345 @@
+"""A model's folder is checked before it is used: its settings, labels, weights and tokenizer must belong together.
+
+A folder may come from anywhere. Code and pickles in it are refused by name, never run. Weights must be safetensors,
+finite, and exactly those that the settings ask for: transformers fills missing ones with random numbers and drops
+superfluous ones with no more than a log line. `load_checkpoint` returns one type, `Checkpoint`, whatever the
+architecture and the machine; it builds the transformers model only when one is needed, because importing
+transformers' model code takes longer than reading the weights.
+"""
+
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ..core import RESERVED_COLUMNS, ModelError, first_line, read_json_object
+
+GET_ANEW = "get the model anew"
+PROBLEM_TYPES = (None, "single_label_classification", "multi_label_classification")
+PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+
+# Architectures whose position ids begin at 0; the others' begin after the padding token's id.
+_POSITIONS_FROM_ZERO = ("bert", "distilbert", "electra", "albert", "mobilebert", "deberta", "deberta-v2", "modernbert")
+
+
+class Checkpoint:
+    "A classifier's settings and weights. `model` is the transformers model, built when first asked for."
+
+    def __init__(self, config: Any, weights: dict[str, Any] | None = None, model: Any = None):
+        self.config, self._weights, self._model = config, weights, model
+
+    @property
+    def model(self) -> Any:
+        "The transformers classifier, in evaluation mode."
+        if self._model is None:
+            from transformers import AutoModelForSequenceClassification
+
+            with quiet_transformers():
+                model = AutoModelForSequenceClassification.from_config(self.config, trust_remote_code=False)
+            model.load_state_dict(self._weights, strict=False)  # the names were checked; buffers are not saved
+            self._model, self._weights = model.eval(), None
+        return self._model
+
+    @property
+    def has_adapter(self) -> bool:
+        "Whether peft's adapters are on the model."
+        return hasattr(self._model, "peft_config")
+
+    def state_dict(self) -> dict[str, Any]:
+        "The weights by name, as in a torch model."
+        return self._model.state_dict() if self._weights is None else self._weights
+
+
+def load_checkpoint(folder: Path) -> Checkpoint:
+    """Read a saved classifier.
+
+    Raises `ModelError` where the folder holds none, or where settings and weights do not belong together.
+    """
+    with quiet_transformers():
+        config = load_config(folder)
+    check_classifier_config(config, folder / "config.json")
+    files = safetensors_files(folder)
+    if is_plain_bert(config) and files == [folder / "model.safetensors"]:
+        check_weights(files)
+        return Checkpoint(config, _bert_weights(config, files[0]))
+    model, report = open_classifier(folder, config)
+    check_loading_report(report, folder, may_be_unexpected=lambda name: "pooler." in name)
+    return Checkpoint(config, model=model.eval())
+
+
+def load_config(folder: Path, **changes: Any) -> Any:
+    """The transformers config of a model, with these changes.
+
+    Raises `ModelError` where it cannot be read, asks for code of its own, or belongs to an adapter.
+    """
+    from transformers import AutoConfig
+
+    file = folder / "config.json"
+    if os.path.isfile(folder / "adapter_config.json"):
+        raise ModelError(
+            f"{folder} holds an adapter (adapter_config.json) without its encoder; give the folder of the whole model"
+        )
+    if not os.path.isfile(file):
+        raise ModelError(f"{folder} is not a saved model (no config.json); give a run directory or a model folder")
+    if "auto_map" in read_json_object(file, ModelError, GET_ANEW):
+        raise ModelError(f"{file} asks for code of its own (auto_map), which is never run; use a model without any")
+    try:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False, **changes)
+    except Exception as error:  # each architecture has errors of its own
+        raise ModelError(
+            f"{file} describes no model that transformers knows ({first_line(error)}); use another"
+        ) from error
+
+
+def check_label_names(names: Sequence[Any], where: Path | str) -> None:
+    "Raise `ModelError` unless all are names, all differ, and none is that of another column of the results."
+    names = list(names)
+    if wrong := [name for name in names if not isinstance(name, str) or not name.strip()]:
+        raise ModelError(f"{where}: the label {wrong[0]!r} is not a name; give it one")
+    if doubled := [name for name in names if names.count(name) > 1]:
+        raise ModelError(f"{where}: two labels are called {doubled[0]!r}; rename one")
+    if taken := [name for name in names if name in RESERVED_COLUMNS]:
+        raise ModelError(f"{where}: the label {taken[0]!r} has the name of a column of the results; rename it")
+
+
+def check_classifier_config(config: Any, file: Path) -> None:
+    "Raise `ModelError` where a classifier's config (read from `file`) contradicts itself."
+    names, numbers = config.id2label, config.label2id or {}
+    if not names or sorted(names) != list(range(len(names))):
+        raise ModelError(f"{file}: id2label does not number its labels from 0 on; correct it, or get the model anew")
+    check_label_names([names[i] for i in range(len(names))], file)
+    stated = read_json_object(file, ModelError, GET_ANEW).get("num_labels", len(names))
+    if stated != len(names) or any(numbers.get(name, i) != i for i, name in names.items()):
+        raise ModelError(f"{file}: id2label, label2id and num_labels contradict each other; get the model anew")
+    if config.problem_type not in PROBLEM_TYPES:
+        raise ModelError(f"{file}: the problem_type {config.problem_type!r} is not a classification; use another model")
+    pad, vocabulary = config.pad_token_id, config.vocab_size
+    if pad is not None and not 0 <= pad < vocabulary:
+        raise ModelError(
+            f"{file}: the pad_token_id {pad} is outside the vocabulary of {vocabulary}; get the model anew"
+        )
+    _check_calibration(config, file)
+
+
+def _check_calibration(config: Any, file: Path) -> None:
+    "Raise `ModelError` where thresholds or temperature are not numbers in their range, or name unknown labels."
+    thresholds, temperature = getattr(config, "emo_nb_thresholds", {}), getattr(config, "emo_nb_temperature", 1)
+    if not isinstance(thresholds, dict) or not all(_is_finite(t) and 0 <= t <= 1 for t in thresholds.values()):
+        raise ModelError(f"{file}: emo_nb_thresholds must map labels to numbers from 0 to 1; correct or remove it")
+    if unknown := sorted(set(thresholds) - set(config.id2label.values())):
+        raise ModelError(f"{file}: emo_nb_thresholds names {unknown[0]!r}, which is not a label; correct or remove it")
+    if not _is_finite(temperature) or temperature <= 0:
+        raise ModelError(f"{file}: emo_nb_temperature must be a number above 0; correct or remove it")
+
+
+def _is_finite(value: Any) -> bool:
+    "Whether a value is a finite number, and not True or False."
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def safetensors_files(folder: Path) -> list[Path]:
+    "The safetensors files that hold a model's weights. `ModelError` names what is there in their place."
+    whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if whole.is_file():
+        return [whole]
+    if index.is_file():
+        return _sharded_files(folder, index)
+    pickles = sorted(file.name for file in folder.iterdir() if file.suffix in PICKLE_SUFFIXES)
+    why = f"; {pickles[0]} can run code when it is opened, and is refused" if pickles else ""
+    raise ModelError(f"{folder} has no safetensors weights (no {whole.name}){why}: save the model as safetensors")
+
+
+def _sharded_files(folder: Path, index: Path) -> list[Path]:
+    parts = read_json_object(index, ModelError, GET_ANEW).get("weight_map")
+    if not isinstance(parts, dict) or not parts or not all(isinstance(name, str) for name in parts.values()):
+        raise ModelError(f"{index} does not say which file holds which weights; get the model anew")
+    files = [folder / name for name in sorted(set(parts.values()))]
+    if foreign := [file for file in files if file.suffix != ".safetensors" or file.parent != folder]:
+        raise ModelError(f"{index} names {foreign[0]}, which is not a safetensors file of its folder; {GET_ANEW}")
+    if missing := [file for file in files if not file.is_file()]:
+        raise ModelError(f"{missing[0]} is missing, a part of the model's weights; get it, or the model anew")
+    return files
+
+
+def check_weights(files: Sequence[Path]) -> int:
+    "How many numbers the files hold. `ModelError` where a file is damaged, or weights are not finite fractions."
+    from safetensors import safe_open
+
+    count = 0
+    for file in files:
+        try:
+            with safe_open(file, "pt") as tensors:
+                for name in tensors.keys():  # noqa: SIM118 (it is not a dict)
+                    count += (weights := tensors.get_tensor(name)).numel()
+                    if problem := _weight_problem(name, weights):
+                        raise ModelError(
+                            f"{file}: the weights {name} {problem}; get the file anew, or use another model"
+                        )
+        except ModelError:
+            raise
+        except Exception as error:  # safetensors has errors of its own
+            raise ModelError(f"{file} is not a complete safetensors file ({first_line(error)}); get it anew") from error
+    return count
+
+
+def _weight_problem(name: str, weights: Any) -> str:
+    "What is wrong with a tensor of weights; an empty string where nothing is."
+    if not weights.is_floating_point():
+        return "" if name.endswith("position_ids") else f"are not fractions ({weights.dtype})"
+    return "" if weights.sum().isfinite() or weights.isfinite().all() else "hold NaN or infinity"
+
+
+def _no_name(name: str) -> bool:
+    return False
+
+
+def check_loading_report(
+    report: dict[str, Any],  # transformers' `output_loading_info`
+    where: Path | str,
+    may_be_missing: Callable[[str], bool] = _no_name,
+    may_be_unexpected: Callable[[str], bool] = _no_name,
+) -> None:
+    "Raise `ModelError` where a folder's weights are not those that its config asks for."
+    for name, stored, wanted in sorted(report["mismatched_keys"]):
+        shapes = f"have the shape {tuple(stored)}, and should have {tuple(wanted)}"
+        raise ModelError(f"{where}: the weights {name} {shapes}: they are another model's; get the model anew")
+    if missing := sorted(name for name in report["missing_keys"] if not may_be_missing(name)):
+        raise ModelError(f"{where}: the weights {missing[0]} are missing; get the model anew")
+    names = (name for name in report["unexpected_keys"] if not name.endswith("position_ids"))
+    if unexpected := sorted(name for name in names if not may_be_unexpected(name)):
+        raise ModelError(
+            f"{where}: config.json asks for no weights {unexpected[0]}, which are there; get the model anew"
+        )
+
+
+def encoder_differences(model: Any, added: str = ".pooler.") -> tuple[Callable[[str], bool], Callable[[str], bool]]:
+    """For `check_loading_report` of an encoder opened as a classifier: which weights may be missing, and unexpected.
+
+    Missing: the head, the pooler, and names that contain `added`. Unexpected: those outside the encoder.
+    """
+    prefix = f"{model.base_model_prefix}."
+    parts = {name for name, _ in model.base_model.named_children()} - {"pooler"}
+
+    def may_be_missing(name: str) -> bool:
+        return not name.startswith(prefix) or ".pooler." in name or added in name
+
+    def may_be_unexpected(name: str) -> bool:
+        return name.removeprefix(prefix).split(".")[0] not in parts
+
+    return may_be_missing, may_be_unexpected
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    "Without transformers' log lines and bars, which report weights that are meant to be new, and future changes."
+    import warnings
+
+    from transformers.utils import logging
+
+    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(before)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def open_classifier(folder: Path, config: Any) -> tuple[Any, dict[str, Any]]:
+    "The transformers classifier of a folder, and its report of missing, unexpected and mismatched weights."
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    stored = check_weights(safetensors_files(folder))
+    options = {"use_safetensors": True, "trust_remote_code": False, "attn_implementation": "eager"}
+    options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}  # they are in the report
+    try:
+        with quiet_transformers():
+            with torch.device("meta"):  # takes no memory
+                wanted = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
+            if wanted.num_parameters() > 2 * stored:
+                raise ModelError(
+                    f"{folder}: its weights are {stored:,} numbers, but config.json asks for "
+                    f"{wanted.num_parameters():,}; {GET_ANEW}"
+                )
+            return AutoModelForSequenceClassification.from_pretrained(folder, config=config, **options)
+    except ModelError:
+        raise
+    except Exception as error:  # each architecture has errors of its own
+        raise ModelError(
+            f"{folder} cannot be opened as a classifier ({first_line(error)}); use another model"
+        ) from error
+
+
+def is_plain_bert(config: Any) -> bool:
+    "Whether a config describes a BERT classifier as transformers saves one, whose weights `_bert_shapes` lists."
+    heads = config.num_attention_heads if config.model_type == "bert" else 0
+    known = heads > 0 and config.num_hidden_layers > 0 and config.hidden_size % heads == 0
+    return known and not config.is_decoder and config.architectures == ["BertForSequenceClassification"]
+
+
+def _bert_weights(config: Any, file: Path) -> dict[str, Any]:
+    "The weights of a plain BERT classifier, also by the names that TensorFlow gave to layer norms. Raises `ModelError`."
+    from safetensors.torch import load_file
+
+    new_names = {".gamma": ".weight", ".beta": ".bias"}
+    weights = load_file(file)
+    for name in [name for name in weights if name.endswith(tuple(new_names))]:
+        stem, _, ending = name.rpartition(".")
+        weights[stem + new_names[f".{ending}"]] = weights.pop(name)
+    wanted, stored = _bert_shapes(config), {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    both = wanted.keys() & stored.keys()
+    report = {
+        "missing_keys": wanted.keys() - stored.keys(),
+        "unexpected_keys": stored.keys() - wanted.keys(),
+        "mismatched_keys": {(name, stored[name], wanted[name]) for name in both if stored[name] != wanted[name]},
+    }
+    check_loading_report(report, file)
+    return {name: weights[name] for name in wanted}
+
+
+def _bert_shapes(config: Any) -> dict[str, tuple[int, ...]]:
+    "The name and the shape of every weight of a BERT classifier with this config."
+    d, f = config.hidden_size, config.intermediate_size
+    linear = {f"attention.{name}": (d, d) for name in ("self.query", "self.key", "self.value", "output.dense")}
+    linear |= {"intermediate.dense": (f, d), "output.dense": (d, f)}
+    norms = ("attention.output.LayerNorm", "output.LayerNorm")
+    layers = [f"bert.encoder.layer.{i}." for i in range(config.num_hidden_layers)]
+    with_bias = {layer + name: shape for layer in layers for name, shape in linear.items()}
+    with_bias |= {"bert.pooler.dense": (d, d), "classifier": (config.num_labels, d)}
+    rows = {"word": config.vocab_size, "position": config.max_position_embeddings, "token_type": config.type_vocab_size}
+    shapes: dict[str, tuple[int, ...]] = {
+        f"bert.embeddings.{name}_embeddings.weight": (n, d) for name, n in rows.items()
+    }
+    for name in ("bert.embeddings.LayerNorm", *(layer + norm for layer in layers for norm in norms)):
+        shapes |= {f"{name}.weight": (d,), f"{name}.bias": (d,)}
+    for name, shape in with_bias.items():
+        shapes |= {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
+    return shapes
+
+
+def check_tokenizer(tokenizer: Any, config: Any, folder: Path) -> None:
+    """Limit the tokenizer's maximal length to the model's number of positions.
+
+    Raises `ModelError` where tokenizer and model do not belong together.
+    """
+    longest, vocabulary = tokenizer.model_max_length, config.vocab_size
+    if not _is_finite(longest) or longest < 4:
+        raise ModelError(
+            f"{folder}: the tokenizer's model_max_length {longest!r} leaves no room for a text; correct it"
+        )
+    if (last := max(tokenizer.get_vocab().values(), default=-1)) >= vocabulary:
+        raise ModelError(
+            f"{folder}: the tokenizer numbers its tokens up to {last}, but config.json gives the model {vocabulary}; "
+            "get the tokenizer that belongs to the model"
+        )
+    positions = getattr(config, "max_position_embeddings", None)
+    if isinstance(positions, int):
+        first = 0 if config.model_type in _POSITIONS_FROM_ZERO else (config.pad_token_id or 0) + 1
+        tokenizer.model_max_length = min(longest, positions - first)

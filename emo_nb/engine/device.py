@@ -1,0 +1,117 @@
+"""What a machine computes fastest with: its device, its number format, its attention kernel.
+
+A processor with AMX or AVX512-BF16 multiplies bfloat16 several times as fast as float32; one without emulates it, ten
+times slower. A GPU of compute capability 8 or more has bfloat16, an older one float16. `choose_backend` looks, says why,
+and returns one `Backend`, which is decided once and passed on to whatever trains or predicts.
+"""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from ..core import ConfigError, warn_once
+
+FUSED_ATTENTION_FROM = 64  # tokens a text; shorter ones are quicker with eager attention on a CPU
+
+
+@dataclass(frozen=True)
+class Backend:
+    "What to compute with, and why."
+
+    device: str  # cpu or cuda
+    dtype: str  # float32, bfloat16 or float16: the format of the large matrix products
+    attention: str  # eager or sdpa, in transformers' words
+    reason: str
+
+
+def choose_backend(
+    device: str | None = None,
+    dtype: str | None = None,
+    attention: str | None = None,
+    mean_length: float = 20,  # of the texts, in tokens
+) -> Backend:
+    """The device, number format and attention that suit this machine, or the ones asked for.
+
+    One request is not granted: bfloat16 on a processor that would emulate it; a warning says so. Raises `ConfigError`
+    for a GPU where torch finds none, and for unknown names.
+    """
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("a GPU was asked for, but torch finds none; leave the device out, or choose cpu")
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    best, reason = (best_gpu_dtype if device == "cuda" else best_cpu_dtype)()
+    known = ("float32", "bfloat16", "float16")
+    if dtype not in (None, *known):
+        raise ConfigError(f"there is no number format {dtype!r}; choose one of: {', '.join(known)}")
+    if attention not in (None, "eager", "sdpa"):
+        raise ConfigError(f"there is no attention {attention!r}; choose one of: eager, sdpa")
+    if device == "cpu" and dtype == "bfloat16" != best:
+        dtype, reason = best, f"bfloat16 was asked for, but {reason}"
+        warn_once(f"computing in {best}: {reason}")
+    elif dtype:
+        reason = f"asked for; {best} would suit ({reason})"
+    dtype = dtype or best
+    fused = device == "cuda" or (dtype == "float32" and mean_length >= FUSED_ATTENTION_FROM)
+    return Backend(device, dtype, attention or ("sdpa" if fused else "eager"), reason)
+
+
+def best_cpu_dtype() -> tuple[str, str]:
+    "The number format that this processor multiplies fastest, and the reason."
+    import torch
+
+    flags = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    for flag, name in (("amx_bf16", "AMX"), ("avx512_bf16", "AVX512-BF16")):
+        if flags.get(flag):
+            return "bfloat16", f"the processor has {name}"
+    return "float32", "the processor has no instructions for bfloat16"
+
+
+def best_gpu_dtype() -> tuple[str, str]:
+    "The number format that the first GPU multiplies fastest, and the reason."
+    import torch
+
+    major, minor = torch.cuda.get_device_capability()
+    return "bfloat16" if major >= 8 else "float16", f"the GPU has compute capability {major}.{minor}"
+
+
+def check_can_train(backend: Backend) -> None:
+    "Raise `ConfigError` for a backend on which training is not possible."
+    if backend.device == "cpu" and backend.dtype == "float16":
+        raise ConfigError("float16 cannot train on a CPU; choose bfloat16 or float32, or leave --dtype out")
+
+
+def distributed_rank() -> tuple[int, int]:
+    "The rank of this process and the number of processes, as `accelerate launch` sets them; (0, 1) without it."
+    local, cores = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), os.cpu_count() or 1
+    if local > cores:
+        raise ConfigError(f"{local} processes were started on {cores} cores; start at most {cores} (--num_processes)")
+    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+
+
+def forward_flops(config: Any, lengths: Any) -> float:
+    """Floating-point operations of a BERT classifier's forward pass over texts of these lengths (n_texts,), in tokens.
+
+    A multiply-add counts as two; the last layer counts only what its first token needs. The backward pass takes as
+    many again, and once more where the weight matrices are trained.
+    """
+    d, f, tokens = config.hidden_size, config.intermediate_size, lengths.sum()
+    layer = 2 * (4 * d * d + 2 * d * f) * tokens + 4 * d * (lengths**2).sum()
+    last = 2 * 2 * d * d * tokens + 2 * (2 * d * d + 2 * d * f) * len(lengths) + 4 * d * tokens
+    head = 2 * (d * d + d * config.num_labels) * len(lengths)
+    return float((config.num_hidden_layers - 1) * layer + last + head)
+
+
+def measure_peak_flops(backend: Backend, size: int = 2048, repeats: int = 3) -> float:
+    "The most floating-point operations a second that products of large matrices reach on this backend."
+    import time
+
+    import torch
+
+    a, b = (torch.randn(size, size, device=backend.device, dtype=getattr(torch, backend.dtype)) for _ in range(2))
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        (a @ b)[0, 0].item()  # a GPU returns when it is done
+        seconds.append(time.perf_counter() - start)
+    return 2 * size**3 / min(seconds)

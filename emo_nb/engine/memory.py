@@ -1,0 +1,38 @@
+"""Memory: recognising that it ran out, giving it back, and keeping what training frees for its next step."""
+
+import ctypes
+import sys
+from typing import Any
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    "Whether an error of torch, on a CPU or a GPU, says that memory ran out."
+    from accelerate.utils.memory import should_reduce_batch_size
+
+    return should_reduce_batch_size(error) or "could not create a primitive" in str(error)
+
+
+def release_memory() -> None:
+    "Have Python, the GPU's allocator and glibc return memory that nobody uses."
+    from accelerate.utils.memory import clear_device_cache
+
+    clear_device_cache(garbage_collection=True)
+    libc = _glibc()
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep freed memory for reuse, for the rest of this process.
+
+    Each training step frees and allocates the same hundreds of megabytes; returned to the system in between, every
+    page is cleared again by the kernel. This changes the process for good, so only the command line calls it.
+    """
+    libc = _glibc()
+    if hasattr(libc, "mallopt"):
+        for option, value in ((-4, 0), (-1, -1), (-2, 2**28)):  # M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD of malloc.h
+            libc.mallopt(option, value)
+
+
+def _glibc() -> Any:
+    return ctypes.CDLL(None) if sys.platform == "linux" else None

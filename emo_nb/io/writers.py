@@ -1,0 +1,147 @@
+"""How tables are written: CSV that is safe to open in a spreadsheet, JSON Lines, Parquet, and a table for people.
+
+A spreadsheet computes a cell that begins with `=`, `+`, `-` or `@`, and the text of a stranger may begin so. Such a cell
+is written with an apostrophe before it; emo_nb takes the apostrophe off again when it reads a file of its own, which it
+knows by its header.
+"""
+
+import csv
+import io
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .files import atomic_file
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# How a cell begins that a spreadsheet may compute; a sign may be full-width
+_FORMULA = re.compile(r"'*(?:[\t\r\n]|[\s\x00-\x1f]*[=+\-@\uff1d\uff0b\uff0d\uff20])")
+_NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?")
+_CONTROL = r"[\x00-\x1f\x7f-\x9f\u2028\u2029]"  # characters that end a line or control a terminal
+
+
+def escape_formula(cell: Any, keep_numbers: bool = True) -> Any:
+    "A cell with an apostrophe before what a spreadsheet would compute; with `keep_numbers`, `-1` stays a number."
+    if not isinstance(cell, str) or not _FORMULA.match(cell) or (keep_numbers and _NUMBER.fullmatch(cell)):
+        return cell
+    return "'" + cell
+
+
+def unescape_formula(cell: Any) -> Any:
+    "The cell as it was before `escape_formula`."
+    return cell[1:] if isinstance(cell, str) and cell[:1] == "'" and _FORMULA.match(cell, 1) else cell
+
+
+def format_csv(table: "pd.DataFrame", index: bool = False, header: bool = True) -> str:
+    """A table as CSV that a spreadsheet can open: strings are quoted, numbers are not, nothing is computed.
+
+    Python 3.10, whose csv module cannot write NUL, writes U+FFFD for it.
+    """
+    import pandas as pd
+
+    names = table.rename(columns=escape_formula, index=escape_formula if index else None)
+    safe = names.apply(
+        lambda column: (
+            column
+            if pd.api.types.is_numeric_dtype(column)
+            else column.astype(object).map(lambda cell: escape_formula(cell, column.name != "text"))
+        )
+    )
+    if sys.version_info < (3, 11):
+        safe = safe.map(lambda cell: cell.replace("\x00", "\ufffd") if isinstance(cell, str) else cell)
+    return safe.to_csv(index=index, header=header, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
+
+
+def read_formatted_csv(file: Path, text_columns: Iterable[str]) -> "pd.DataFrame":
+    "A table that `format_csv` wrote, as it was. Raises `OSError` or `ValueError` where it cannot be read."
+    import pandas as pd
+    from pyarrow import csv, string  # pandas would end a text at a NUL
+
+    whole = csv.ReadOptions(block_size=file.stat().st_size + 1)
+    types = csv.ConvertOptions(column_types=dict.fromkeys(text_columns, string()), strings_can_be_null=False)
+    table = csv.read_csv(file, whole, csv.ParseOptions(newlines_in_values=True), types).to_pandas()
+    return table.rename(columns=unescape_formula).apply(
+        lambda column: column if pd.api.types.is_numeric_dtype(column) else column.map(unescape_formula)
+    )
+
+
+def has_our_header(text: str, header: list[str]) -> bool:
+    "Whether `format_csv` may have written the file that begins with `text`: it quotes every name of the header."
+    quoted = io.StringIO()
+    csv.writer(quoted, quoting=csv.QUOTE_ALL, lineterminator="").writerow(header)
+    known = header[:2] == ["text", "label"] or {"predicted", "confidence"} <= set(header)
+    return known and text.startswith(quoted.getvalue())
+
+
+def restore_row(header: list[str], cells: list[str]) -> list[str]:
+    "The cells of a row in a file of ours, without apostrophes where the row is one of emo_nb's predictions."
+    if "predicted" in header or cells[1] in header[2:]:
+        return [unescape_formula(cell) for cell in cells]
+    return cells
+
+
+def format_table(table: "pd.DataFrame") -> str:
+    "The three most probable emotions of each text, for people; `table` is what `EmotionClassifier.predict` returns."
+    width, numbers = 48, table.select_dtypes("number").columns
+    lines = []
+    for _, row in table.iterrows():
+        top = row[numbers].astype(float).nlargest(3)
+        text = re.sub(_CONTROL, " ", row.text)
+        shown = text if len(text) <= width else text[: width - 1] + "…"
+        lines.append(f"{shown:{width}}  " + "  ".join(f"{label} {p:.2f}" for label, p in top.items()))
+    return "\n".join(lines) + "\n"
+
+
+def format_jsonl(table: "pd.DataFrame") -> str:
+    "One JSON object a row."
+    return table.round(6).to_json(orient="records", lines=True, force_ascii=False)
+
+
+FORMATTERS: dict[str, Callable[["pd.DataFrame"], str]] = {
+    "table": format_table,
+    "jsonl": format_jsonl,
+    "csv": lambda table: format_csv(table.round(6)),
+}
+
+
+def write_csv(table: "pd.DataFrame", file: Path, first: bool) -> None:
+    "Rows of a CSV file; only the first part has the header."
+    file.write_text(format_csv(table.round(6), header=first), encoding="utf-8", newline="\n")
+
+
+def write_jsonl(table: "pd.DataFrame", file: Path, first: bool) -> None:
+    "One JSON object a line."
+    file.write_text(format_jsonl(table), encoding="utf-8", newline="\n")
+
+
+def write_parquet(table: "pd.DataFrame", file: Path, first: bool) -> None:
+    "A Parquet file of its own."
+    table.to_parquet(file, index=False)
+
+
+WRITERS: dict[str, Callable[["pd.DataFrame", Path, bool], None]] = {
+    "csv": write_csv,
+    "jsonl": write_jsonl,
+    "parquet": write_parquet,
+}
+
+
+def concatenate_parts(parts: list[Path], out: Path) -> None:
+    "Write the parts into one file, which appears complete or not at all."
+    with atomic_file(out) as temporary:
+        if parts[0].suffix == ".parquet":
+            from pyarrow.parquet import ParquetFile, ParquetWriter
+
+            with ParquetWriter(temporary, ParquetFile(parts[0]).schema_arrow) as writer:
+                for part in parts:
+                    writer.write_table(ParquetFile(part).read())
+        else:
+            with open(temporary, "wb") as whole:
+                for part in parts:
+                    with open(part, "rb") as stream:
+                        shutil.copyfileobj(stream, whole)
