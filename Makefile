@@ -70,7 +70,7 @@ sync: $(VENV)/dev.ok
 	$(BIN)/python tools/site.py --check-readme
 
 notebooks: $(VENV)/dev.ok
-	$(TESTENV) OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2
+	$(TESTENV) OMP_NUM_THREADS=1 $(BIN)/nbdev-test --n-workers 2
 
 pytest: $(VENV)/dev.ok
 	$(BIN)/python tools/site.py --where-possible

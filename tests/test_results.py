@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from execnb.nbio import read_nb
 from execnb.shell import CaptureShell
+from fastcore.nbio import read_nb
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "nbs/index.ipynb", *sorted((ROOT / "nbs/results").glob("2[1-9]_*.ipynb"))]

@@ -16,7 +16,7 @@ import re
 import shutil
 import subprocess
 import sys
-from configparser import ConfigParser
+from configparser import ConfigParser, SectionProxy
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -27,23 +27,40 @@ NBS, DOCS, README = ROOT / "nbs", ROOT / "_docs", ROOT / "README.md"
 INDEX = NBS / "index.ipynb"
 
 
+def settings() -> SectionProxy:
+    "What settings.ini says."
+    parser = ConfigParser(delimiters=["="])
+    parser.read(ROOT / "settings.ini", encoding="utf-8")
+    return parser["DEFAULT"]
+
+
 def site_url() -> str:
-    "Where the site is published, as settings.ini says; nbdev writes its links to it in full."
-    settings = ConfigParser(delimiters=["="])
-    settings.read(ROOT / "settings.ini", encoding="utf-8")
-    return settings["DEFAULT"]["doc_host"] + settings["DEFAULT"]["doc_baseurl"]
+    "Where the site is published, as settings.ini says."
+    return settings()["doc_host"] + settings()["doc_baseurl"]
 
 
 # ---- the site
 
 
+def site_yml() -> str:
+    "The site's title and addresses from settings.ini; nbdev would look for them in pyproject.toml."
+    cfg = settings()
+    site = {
+        "title": cfg["title"],
+        "site-url": site_url(),
+        "description": cfg["description"],
+        "repo-branch": cfg["branch"],
+        "repo-url": cfg["git_url"],
+    }
+    return json.dumps({"project": {"output-dir": DOCS.name}, "website": site}, indent=2) + "\n"  # JSON is YAML too
+
+
 def stage() -> Path:
     "Let nbdev copy nbs/ to a folder of its own and add the API reference and the links between names there."
-    from nbdev.quarto import refresh_quarto_yml  # imported here: the checks below run without nbdev
-    from nbdev.serve import proc_nbs
+    from nbdev.serve import proc_nbs  # imported here: the checks below run without nbdev
 
     print("Staging the notebooks with nbdev ...", flush=True)
-    refresh_quarto_yml()  # writes nbs/nbdev.yml, the site's title and addresses from settings.ini
+    (NBS / "nbdev.yml").write_text(site_yml(), encoding="utf-8")
     # One process, so that torch is imported once. All notebooks each time: a page shows code of other notebooks too.
     try:
         staged = Path(proc_nbs(n_workers=0, force=True))
@@ -55,13 +72,14 @@ def stage() -> Path:
 
 
 def adapt(staged: Path) -> None:
-    """Turn nbdev's links to the published site into relative ones, and mark a table's cells of words for styles.css.
+    """Turn nbdev's links, which begin at the site's root, into relative ones, those to the source into whole ones.
 
-    A method without an entry of its own in the reference is found at its class.
+    A method without an entry of its own in the reference is found at its class. Names defined on the page itself stand
+    without `__main__`. A table's cells of words are marked for styles.css.
     """
     texts = {path: path.read_text(encoding="utf-8") for path in staged.rglob("*.ipynb")}
     entries = {name.lower() for text in texts.values() for name in re.findall(r"### (\w+\.\w+)", text)}
-    link = re.compile(re.escape(site_url()) + r"/([\w/-]+\.html)(?:#(\w+)(\.\w+)?)?")
+    link = re.compile(r"(?<=]\()/([\w/-]+\.html)(?:#(\w+)(\.\w+)?)?")
     for path, text in texts.items():
         up = "../" * (len(path.relative_to(staged).parts) - 1)
 
@@ -69,6 +87,8 @@ def adapt(staged: Path) -> None:
             page, name, method = m.groups(default="")
             return up + page + (f"#{name}" if name else "") + (method if name + method in entries else "")
 
+        text = text.replace("](/blob/", f"]({settings()['git_url']}/blob/")
+        text = re.sub(r"\b__main__\.(?=[A-Z])", "", text)
         text = re.sub(r"<td>(?!NaN)(?=[^<]*[A-Za-z]{2})", "<td class=words>", link.sub(local, text))
         path.write_text(text, encoding="utf-8")
 
@@ -232,7 +252,7 @@ def main() -> int:
     parser.add_argument("--where-possible", action="store_true", help="go on where no renderer can run, saying so")
     parser.add_argument("--check-links", action="store_true", help="only check the site in _docs")
     args = parser.parse_args()
-    os.chdir(ROOT)  # nbdev looks for settings.ini from here
+    os.chdir(ROOT)  # nbdev looks for pyproject.toml from here
     if args.check_readme:
         problems = stale_readme()
     elif args.check_links:

@@ -17,7 +17,7 @@ UNFIT = re.compile(r"site-packages|Warning:|it/s\]|Traceback|(?<![\w.])/(?:tmp|r
 
 def fingerprints() -> dict[Path, str]:
     "The SHA-256 of every notebook and exported module."
-    files = [p for p in (*ROOT.glob("nbs/**/*.ipynb"), *ROOT.glob("emo_nb/*.py")) if "checkpoint" not in str(p)]
+    files = [p for p in (*ROOT.glob("nbs/**/*.ipynb"), *ROOT.glob("emo_nb/**/*.py")) if "checkpoint" not in str(p)]
     return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
@@ -32,7 +32,7 @@ def unfit_outputs(path: Path) -> list[str]:
 
 def main() -> int:
     before = fingerprints()
-    for step in (["ruff", "format", "--quiet", "nbs"], ["nbdev_clean"], ["nbdev_export"]):
+    for step in (["ruff", "format", "--quiet", "nbs"], ["nbdev-clean"], ["nbdev-export"]):
         subprocess.run([str(Path(sys.executable).with_name(step[0])), *step[1:]], cwd=ROOT, check=True)
     after = fingerprints()
     changed = sorted(str(path.relative_to(ROOT)) for path in {*before, *after} if before.get(path) != after.get(path))

@@ -20,17 +20,17 @@ class Backend:
 
     device: str  # cpu or cuda
     dtype: str  # float32, bfloat16 or float16: the format of the large matrix products
-    attention: str  # eager or sdpa, in transformers' words
+    attention: str | None  # eager or sdpa, in transformers' words; None: by the length of the texts
     reason: str
 
+    def attention_for(self, mean_length: float = 20) -> str:
+        "The attention kernel for texts of this mean length, in tokens."
+        is_fused = self.device == "cuda" or (self.dtype == "float32" and mean_length >= FUSED_ATTENTION_FROM)
+        return self.attention or ("sdpa" if is_fused else "eager")
 
-def choose_backend(
-    device: str | None = None,
-    dtype: str | None = None,
-    attention: str | None = None,
-    mean_length: float = 20,  # of the texts, in tokens
-) -> Backend:
-    """The device, number format and attention that suit this machine, or the ones asked for.
+
+def choose_backend(device: str | None = None, dtype: str | None = None, attention: str | None = None) -> Backend:
+    """The device and number format that suit this machine, or the ones asked for.
 
     One request is not granted: bfloat16 on a processor that would emulate it; a warning says so. Raises `ConfigError`
     for a GPU where torch finds none, and for unknown names.
@@ -51,9 +51,7 @@ def choose_backend(
         warn_once(f"computing in {best}: {reason}")
     elif dtype:
         reason = f"asked for; {best} would suit ({reason})"
-    dtype = dtype or best
-    fused = device == "cuda" or (dtype == "float32" and mean_length >= FUSED_ATTENTION_FROM)
-    return Backend(device, dtype, attention or ("sdpa" if fused else "eager"), reason)
+    return Backend(device, dtype or best, attention, reason)
 
 
 def best_cpu_dtype() -> tuple[str, str]:

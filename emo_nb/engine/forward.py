@@ -28,17 +28,17 @@ def prepare_for_inference(checkpoint: Any, backend: Backend) -> Any:
     if backend.device == "cpu" and backend.dtype == "float16":
         dtype = torch.float32
     model = deepcopy(checkpoint.model).to(backend.device, dtype).eval()
-    model.set_attn_implementation(backend.attention)
+    model.set_attn_implementation(backend.attention_for())
     for module, forward in first_token_forward(model).items():
         module.forward = forward
     return model
 
 
 @contextmanager
-def fast_training(model: Any, backend: Backend) -> Iterator[None]:
-    "While it lasts, the model computes the same with less work."
+def fast_training(model: Any, backend: Backend, mean_length: float = 20) -> Iterator[None]:
+    "While it lasts, the model computes the same with less work, on texts of this mean length in tokens."
     classifier = model.get_base_model() if hasattr(model, "get_base_model") else model
-    classifier.set_attn_implementation(backend.attention)
+    classifier.set_attn_implementation(backend.attention_for(mean_length))
     replaced = first_token_forward(classifier)
     if backend.device == "cpu" and backend.dtype == "bfloat16":
         replaced |= merged_lora_forwards(model) | bfloat16_embeddings(model)
