@@ -82,7 +82,8 @@ def build_trainer(callbacks: list[Any], **options: Any) -> Any:
     """
     from torch.utils.data import DataLoader
     from transformers import Trainer
-    from transformers.trainer_callback import PrinterCallback, ProgressCallback
+    from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
+    from transformers.trainer_callback import PrinterCallback
 
     class ShortTextTrainer(Trainer):
         n_parts = 1  # that a batch is computed in
@@ -117,7 +118,7 @@ def build_trainer(callbacks: list[Any], **options: Any) -> Any:
             return self.training_step(model, inputs, num_items_in_batch)
 
     trainer = ShortTextTrainer(compute_metrics=compute_dev_metrics, **options)
-    for kind in (PrinterCallback, ProgressCallback):
+    for kind in (PrinterCallback, DEFAULT_PROGRESS_CALLBACK):
         trainer.remove_callback(kind)
     for callback in callbacks:
         trainer.add_callback(callback)

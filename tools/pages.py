@@ -1,0 +1,109 @@
+"""Run notebooks in a fresh kernel and save what they print, or say where their saved outputs are no longer true.
+
+python tools/pages.py nbs/feasibility/04_explore.ipynb …   run these pages and save their outputs (all where none is named)
+python tools/pages.py --check [PAGE …]                     change nothing; exit 1 where an output differs
+
+Cells flagged `slow`, `cuda`, `notest` or `eval: false` are not run and keep their outputs. A cell with the line
+`#| varies: true` prints numbers that depend on the machine, such as scores of a model trained on the page: its words are
+compared, its numbers are not. Progress bars and warnings are never saved.
+"""
+
+import argparse
+import os
+import re
+import sys
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+
+ROOT = Path(__file__).resolve().parent.parent
+SKIPPED = re.compile(r"^#\|\s*(slow|cuda|notest|eval:\s*false)\b", re.MULTILINE)
+VARIES = re.compile(r"^#\|\s*varies:\s*true", re.MULTILINE)
+SHOWN = ("text/html", "text/markdown", "image/png", "text/plain")  # the first that an output has is compared
+
+
+def all_pages() -> list[Path]:
+    "Every notebook of the project, in the order of their paths."
+    return sorted(path for path in (ROOT / "nbs").rglob("*.ipynb") if "checkpoint" not in str(path))
+
+
+def run_page(path: Path) -> Any:
+    "The notebook with the outputs that its cells give now. Raises `CellExecutionError` where one fails."
+    notebook = nbformat.read(path, as_version=4)
+    runnable = deepcopy(notebook)
+    for cell in runnable.cells:
+        if cell.cell_type == "code" and SKIPPED.search(cell.source):
+            cell.source = ""
+    environment = {"OMP_WAIT_POLICY": "passive", "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1", **os.environ}
+    client = NotebookClient(runnable, timeout=900, kernel_name="python3", resources={"metadata": {"path": path.parent}})
+    client.execute(env=environment)
+    for cell, done in zip(notebook.cells, runnable.cells, strict=True):
+        if cell.cell_type == "code" and not SKIPPED.search(cell.source):
+            cell.outputs = [clean for output in done.outputs if (clean := clean_output(output))]
+            cell.execution_count = None
+    return notebook
+
+
+def clean_output(output: Any) -> Any:
+    "An output as it is saved: without warnings, bars, widgets and counters; None where nothing is left."
+    if output.output_type == "stream":
+        return output if output.name == "stdout" else None
+    data = {kind: value for kind, value in output.get("data", {}).items() if kind in SHOWN}
+    if not data:
+        return None
+    clean = {"output_type": output.output_type, "data": data, "metadata": {}}
+    return nbformat.from_dict(clean | ({"execution_count": None} if output.output_type == "execute_result" else {}))
+
+
+def visible(output: Any, varies: bool) -> str:
+    "What a reader sees of an output, as one string; a figure is seen as a figure."
+    if output.output_type == "stream":
+        text = output.text
+    else:
+        kind = next(kind for kind in SHOWN if kind in output.data)
+        text = "(a figure)" if kind == "image/png" else output.data[kind]
+    return re.sub(r"[ ─━]*-?\d[\d,.]*", "#", text) if varies else text
+
+
+def differences(saved: Any, current: Any) -> list[str]:
+    "One line for each cell whose saved outputs are not what it prints now."
+    lines = []
+    for number, (before, now) in enumerate(zip(saved.cells, current.cells, strict=True)):
+        if before.cell_type != "code":
+            continue
+        varies = bool(VARIES.search(before.source))
+        was, is_now = (["".join(visible(o, varies) for o in cell.outputs)] for cell in (before, now))
+        if was != is_now:
+            lines.append(f"cell {number} printed {was[0][:300]!r} and prints {is_now[0][:300]!r}")
+    return lines
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pages", nargs="*", type=Path, metavar="PAGE", help="notebooks; all where none is named")
+    parser.add_argument("--check", action="store_true", help="compare, and change nothing")
+    options = parser.parse_args()
+    failed = False
+    for page in options.pages or all_pages():
+        print(f"{page} ...", flush=True)
+        try:
+            current = run_page(page)
+        except CellExecutionError as error:
+            print(error)
+            failed = True
+            continue
+        if options.check:
+            lines = differences(nbformat.read(page, as_version=4), current)
+            print("".join(f"  {line}\n" for line in lines), end="")
+            failed |= bool(lines)
+        else:
+            nbformat.write(current, page)
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
