@@ -34,17 +34,17 @@ $(VENV)/dev.ok: $(VENV)/run.ok
 run: $(VENV)/run.ok ## the main job: both corpora -> a small trained model, a table, three predictions
 	$(BIN)/emo-nb explore --corpus goemotions --out runs/explore/goemotions
 	$(BIN)/emo-nb explore --corpus empathetic --out runs/explore/empathetic
-	$(BIN)/emo-nb run --profile small --out runs/small --force
+	$(BIN)/emo-nb run --out runs/small --force
 	$(BIN)/emo-nb predict --model runs/small "Thank you so much, you saved my week" \
 	  "I can't stop crying since he left" "There is a bug under my pillow and I hate it"
 
-full: $(VENV)/run.ok ## the full profile: all the data, the study's encoder (a GPU where there is one)
-	$(BIN)/emo-nb run --profile full
+full: $(VENV)/run.ok ## the full preset: all the data, the study's encoder (a GPU where there is one)
+	$(BIN)/emo-nb run --preset full
 
 results: $(VENV)/run.ok ## make results/ anew: every experiment, all the data (hours; PART=goemotions28 for one part)
 	$(BIN)/python tools/results.py $(PART)
 
-test: $(VENV)/dev.ok check sync notebooks pytest ## all that CI runs: lint, types, notebooks, tests, site and links
+test: $(VENV)/dev.ok check sync notebooks pytest ## all that CI runs: lint, types, floors, pages, tests, site and links
 	@echo "make test: all passed"
 
 test-oldest: ## the tests with the oldest versions that settings.ini allows, in an environment of their own
@@ -57,7 +57,9 @@ test-newest: ## the tests with the newest versions there are, in an environment 
 
 check: $(VENV)/dev.ok
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check emo_nb tests tools bench
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo --no-cache
 	$(BIN)/python tools/requirements.py offline dev bench docs > $(VENV)/requirements.txt
 	$(BIN)/deptry emo_nb tests bench tools --requirements-files $(VENV)/requirements.txt
 
@@ -70,11 +72,11 @@ sync: $(VENV)/dev.ok
 	$(BIN)/python tools/site.py --check-readme
 
 notebooks: $(VENV)/dev.ok
-	$(TESTENV) OMP_NUM_THREADS=1 $(BIN)/nbdev-test --n-workers 2
+	$(TESTENV) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/test_pages.py
 
 pytest: $(VENV)/dev.ok
 	$(BIN)/python tools/site.py --where-possible
-	$(TESTENV) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(TESTENV) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --ignore tests/test_pages.py
 
 docs: $(VENV)/dev.ok ## render the site into _docs (Quarto where installed, smalldocs elsewhere) and check its links
 	$(BIN)/python tools/site.py

@@ -17,9 +17,9 @@ from typing import Any
 import pandas as pd
 from ways import COMMAND, MODEL, PARTS, texts_to_predict
 
-from emo_nb.console import show
-from emo_nb.core import whole_file
-from emo_nb.rundir import provenance, utc_now
+from emo_nb.cli import print_table
+from emo_nb.io.files import atomic_file
+from emo_nb.report import provenance, utc_now
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZES: dict[str, list[int]] = {  # rows, but tokens for length, and a count for threads
@@ -66,7 +66,7 @@ def checkpoint(smallest: bool) -> None:
     "The model that all ways predict with: GoEmotions' 28 labels, every layer trained. Made once."
     if MODEL.is_dir():
         return
-    what = "--profile tiny" if smallest else "--profile full --encoder minilm --method full"
+    what = "--preset tiny" if smallest else "--preset full --encoder minilm --method finetune"
     run = f"run --task goemotions28 {what} --force --out {MODEL.parent}"
     subprocess.run([sys.executable, *COMMAND, *run.split()], check=True)
 
@@ -152,9 +152,9 @@ def main() -> None:
         found = a_part(part, [64 if given.smallest else size for size in sizes], rounds, not given.smallest)
         record = {**provenance(started), "command": f"make bench PART={part}", "rounds": rounds, "found": found}
         record["versions"] |= {name: version(name) for name in PEERS}
-        with whole_file(given.out / f"bench_{part}.json") as beside:
+        with atomic_file(given.out / f"bench_{part}.json") as beside:
             beside.write_text(json.dumps(record, indent=1) + "\n")
-        show(table_of(part, found), f"\n{part}: medians of {rounds}")
+        print_table(table_of(part, found), f"\n{part}: medians of {rounds}")
 
 
 if __name__ == "__main__":

@@ -22,19 +22,19 @@ ONNX = Path("runs/bench/onnx")
 
 def texts_and_targets(part: str, rows: int | None = None) -> tuple[list[str], np.ndarray, list[str]]:
     "Texts of GoEmotions' official split, their 28 labels as ones and zeros, and the labels."
-    from emo_nb.corpora import load
-    from emo_nb.encode import encode_targets
-    from emo_nb.taxonomy import task_named
+    from emo_nb.corpora import load_corpus
+    from emo_nb.encode import encode_labels
+    from emo_nb.taxonomy import get_task
 
-    task = task_named("goemotions28")
-    frame = load("goemotions").frame
+    task = get_task("goemotions28")
+    frame = load_corpus("goemotions").frame
     frame = frame[frame.split == part]
     if frame.empty:
         raise SystemExit(f"the benchmark needs GoEmotions' {part} rows; name the folder of the corpora in EMO_NB_DATA")
     if rows:
         frame = frame.sample(min(rows, len(frame)), random_state=0)
     labels = sorted(task.labels)
-    return list(frame.text), encode_targets(labels, list(frame.labels)), labels
+    return list(frame.text), encode_labels(frame.labels, labels), labels
 
 
 def texts_to_predict(rows: int) -> list[str]:
@@ -89,12 +89,12 @@ def with_trainer(
         from transformers import AutoModelForSequenceClassification, DataCollatorWithPadding, Trainer, TrainingArguments
 
         from emo_nb.encode import TextDataset
-        from emo_nb.model import find_encoder, tokenizer_of
+        from emo_nb.model import find_encoder, load_tokenizer
 
         study = kind == "study"
         texts, targets, labels = texts_and_targets("train", rows)
         folder = find_encoder("minilm")
-        tokenizer = tokenizer_of(folder, max_length=128)
+        tokenizer = load_tokenizer(folder, max_length=128)
         model = AutoModelForSequenceClassification.from_pretrained(
             folder, num_labels=len(labels), problem_type="multi_label_classification"
         )
@@ -106,7 +106,7 @@ def with_trainer(
         bf16 = not study and from_machine() == "bfloat16"
 
         def seconds(rows: slice) -> float:
-            data = TextDataset(texts[rows], tokenizer, targets[rows])
+            data = TextDataset(texts[rows], tokenizer, targets[rows], multi_label=True)
             with tempfile.TemporaryDirectory() as name:
                 args = TrainingArguments(
                     output_dir=name, num_train_epochs=epochs, learning_rate=rate, bf16=bf16, use_cpu=True,
@@ -132,26 +132,27 @@ class EmoNb:
     "emo_nb's own `fit`, with LoRA or with every layer, ready to be timed."
 
     def __init__(self, method: str, rows: int):
-        from emo_nb.config import METHODS
-        from emo_nb.model import find_encoder, new_classifier, tokenizer_of, with_layers, with_lora
-        from emo_nb.train import TrainSettings
+        from emo_nb.config import TrainConfig
+        from emo_nb.engine.memory import keep_freed_memory
+        from emo_nb.model import add_lora, find_encoder, freeze_embeddings, load_tokenizer, new_classifier
 
+        keep_freed_memory()  # as the command does
         self.texts, self.targets, labels = texts_and_targets("train", rows)
         folder = find_encoder("minilm")
-        self.tokenizer = tokenizer_of(folder, max_length=128)
+        self.tokenizer = load_tokenizer(folder, max_length=128)
         model = new_classifier(folder, labels, "minilm", multi_label=True)
-        self.model = with_lora(model) if method == "lora" else with_layers(model)
-        self.settings = TrainSettings(epochs=1, progress=False, **METHODS[method])
+        self.model = add_lora(model) if method == "lora" else freeze_embeddings(model)
+        self.settings = TrainConfig(method=method, epochs=1)
 
     def seconds(self, rows: int | None = None) -> float:
         "One epoch on so many rows."
         from emo_nb.encode import TextDataset
         from emo_nb.train import fit
 
-        data, few = (TextDataset(self.texts[:n], self.tokenizer, self.targets[:n]) for n in (rows, 32))
+        data, few = (TextDataset(self.texts[:n], self.tokenizer, self.targets[:n], True) for n in (rows, 32))
         with tempfile.TemporaryDirectory() as name:
             start = time.perf_counter()
-            fit(self.model, self.tokenizer, data, few, Path(name), self.settings)
+            fit(self.model, self.tokenizer, data, few, Path(name), self.settings, show_progress_bar=False)
             return time.perf_counter() - start
 
 
@@ -163,7 +164,7 @@ def with_emo_nb(method: str, scored: bool = False, share: int = 1) -> Callable[[
         if scored:
             return {"seconds": ours.seconds(), **dev_score(ours.model, ours.tokenizer)}
         ours.seconds(64)
-        return trained(ours.seconds(), ours.texts, ours.model, ours.tokenizer, 3 if method == "full" else 2)
+        return trained(ours.seconds(), ours.texts, ours.model, ours.tokenizer, 3 if method == "finetune" else 2)
 
     return measure
 
@@ -216,14 +217,14 @@ def dev_score(model: Any, tokenizer: Any, draws: int = 200) -> dict[str, float]:
     "Macro-F1 on all dev rows, with thresholds from them, and its standard deviation over draws of the rows."
     from sklearn.metrics import f1_score
 
-    from emo_nb.calibrate import probabilities, temperature, thresholds
-    from emo_nb.predict import logits_of
+    from emo_nb.evaluate import choose_thresholds, fit_temperature, probabilities
+    from emo_nb.predict import batched_logits
 
     dev, truth, _ = texts_and_targets("dev")
     model.eval()
-    logits = logits_of(model, tokenizer(dev, truncation=True, max_length=128)["input_ids"])
-    proba = probabilities(logits / temperature(logits, truth, True), True)
-    said = proba >= thresholds(proba, truth)
+    logits = batched_logits(model, tokenizer(dev, truncation=True, max_length=128)["input_ids"])
+    proba = probabilities(logits / fit_temperature(logits, truth, True), True)
+    said = proba >= choose_thresholds(proba, truth)
     rng, n = np.random.default_rng(0), len(truth)
     drawn = [f1_score(truth[i], said[i], average="macro", zero_division=0) for i in rng.integers(0, n, (draws, n))]
     return {"dev_macro_f1": float(f1_score(truth, said, average="macro")), "sd": float(np.std(drawn))}
@@ -231,27 +232,27 @@ def dev_score(model: Any, tokenizer: Any, draws: int = 200) -> dict[str, float]:
 
 def from_machine() -> str:
     "The number format that emo_nb would choose here."
-    from emo_nb.machine import fast_path
+    from emo_nb.engine.device import choose_backend
 
-    return fast_path(device="cpu").dtype
+    return choose_backend(device="cpu").dtype
 
 
 def trained(seconds: float, texts: list[str], model: Any, tokenizer: Any, passes: int = 2) -> dict[str, Any]:
     "Examples a second; arithmetic a second; and how well 1,000 dev rows are ranked, to see that something was learnt."
     from sklearn.metrics import average_precision_score
 
-    from emo_nb.machine import arithmetic
-    from emo_nb.predict import logits_of
+    from emo_nb.engine.device import forward_flops
+    from emo_nb.predict import batched_logits
 
     dev, truth, _ = texts_and_targets("dev", 1000)
     model.eval()
-    logits = logits_of(model, tokenizer(dev, truncation=True, max_length=128)["input_ids"])
+    logits = batched_logits(model, tokenizer(dev, truncation=True, max_length=128)["input_ids"])
     known = truth.any(axis=0)
     lengths = [len(ids) for ids in tokenizer(texts, truncation=True, max_length=128)["input_ids"]]
     return {
         "seconds": seconds,
         "per_second": len(texts) / seconds,
-        "gflops": passes * arithmetic(model.config, np.array(lengths)) / seconds / 1e9,
+        "gflops": passes * forward_flops(model.config, np.array(lengths)) / seconds / 1e9,
         "dev_average_precision": float(average_precision_score(truth[:, known], logits[:, known], average="macro")),
     }
 
@@ -279,7 +280,8 @@ def plain_torch() -> Callable[[list[str]], np.ndarray]:
 
     from emo_nb.model import load_model
 
-    model, tokenizer = load_model(MODEL)
+    checkpoint, tokenizer = load_model(MODEL)
+    model = checkpoint.model
 
     def run(batch: dict[str, np.ndarray]) -> np.ndarray:
         with torch.inference_mode():
@@ -325,12 +327,12 @@ def export(file: Path) -> None:
 
     from emo_nb.model import load_model
 
-    model, tokenizer = load_model(MODEL)
+    checkpoint, tokenizer = load_model(MODEL)
 
     class Logits(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.model = model
+            self.model = checkpoint.model
 
         def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
             return self.model(input_ids=input_ids, attention_mask=attention_mask).logits
@@ -353,10 +355,10 @@ def onnx_runtime(name: str) -> Callable[[], Callable[[list[str]], np.ndarray]]:
     def load() -> Callable[[list[str]], np.ndarray]:
         import onnxruntime
 
-        from emo_nb.model import tokenizer_of
+        from emo_nb.model import load_tokenizer
 
         session = onnxruntime.InferenceSession(exported(name), providers=["CPUExecutionProvider"])
-        return in_batches(lambda batch: session.run(None, batch)[0], tokenizer_of(MODEL))
+        return in_batches(lambda batch: session.run(None, batch)[0], load_tokenizer(MODEL))
 
     return load
 
@@ -365,10 +367,10 @@ def openvino() -> Callable[[list[str]], np.ndarray]:
     "OpenVINO as it configures itself: bfloat16 where the processor has it."
     from openvino import Core
 
-    from emo_nb.model import tokenizer_of
+    from emo_nb.model import load_tokenizer
 
     compiled = Core().compile_model(exported("fp32"), "CPU", {"PERFORMANCE_HINT": "LATENCY"})
-    return in_batches(lambda batch: compiled(batch)[0], tokenizer_of(MODEL))
+    return in_batches(lambda batch: compiled(batch)[0], load_tokenizer(MODEL))
 
 
 def emo_nb(dtype: str | None = None, for_bulk: bool = False) -> Callable[[], Callable[[list[str]], np.ndarray]]:
@@ -377,7 +379,7 @@ def emo_nb(dtype: str | None = None, for_bulk: bool = False) -> Callable[[], Cal
     def load() -> Callable[[list[str]], np.ndarray]:
         from emo_nb.predict import EmotionClassifier
 
-        classifier = EmotionClassifier.load(MODEL, dtype=dtype)
+        classifier = EmotionClassifier.from_pretrained(MODEL, dtype=dtype)
         return (classifier.for_bulk() if for_bulk else classifier).predict_proba
 
     return load
@@ -435,11 +437,13 @@ def one_by_one(load: Callable[[], Callable[[list[str]], np.ndarray]]) -> Callabl
 
 def needed(texts: list[str]) -> float:
     "The arithmetic that the texts need."
-    from emo_nb.machine import arithmetic
+    from emo_nb.engine.device import forward_flops
     from emo_nb.model import load_model
 
-    model, tokenizer = load_model(MODEL)
-    return arithmetic(model.config, np.array([len(ids) for ids in tokenizer(texts, truncation=True)["input_ids"]]))
+    checkpoint, tokenizer = load_model(MODEL)
+    return forward_flops(
+        checkpoint.config, np.array([len(ids) for ids in tokenizer(texts, truncation=True)["input_ids"]])
+    )
 
 
 def right(found: np.ndarray, texts: list[str]) -> dict[str, float]:
@@ -457,9 +461,11 @@ def right(found: np.ndarray, texts: list[str]) -> dict[str, float]:
 
 def peak(_: int) -> dict[str, Any]:
     "The most that products of matrices reach here, in billions of operations a second."
-    from emo_nb.machine import fast_path, peak
+    from emo_nb.engine.device import choose_backend, measure_peak_flops
 
-    return {dtype: peak(fast_path("cpu", dtype), times=20) / 1e9 for dtype in ("float32", "bfloat16")}
+    return {
+        dtype: measure_peak_flops(choose_backend("cpu", dtype), repeats=20) / 1e9 for dtype in ("float32", "bfloat16")
+    }
 
 
 def cold(command: list[str]) -> Callable[[int], dict[str, Any]]:
@@ -492,17 +498,17 @@ def file_of(rows: int) -> dict[str, Any]:
 
 def of_length(tokens: int) -> dict[str, Any]:
     "Texts of exactly so many tokens, in bulk."
-    from emo_nb.machine import arithmetic
-    from emo_nb.predict import BATCH_TOKENS, EmotionClassifier, logits_of
+    from emo_nb.engine.device import forward_flops
+    from emo_nb.engine.forward import prepare_for_inference
+    from emo_nb.predict import MAX_BATCH_TOKENS, EmotionClassifier, batched_logits
 
-    classifier = EmotionClassifier.load(MODEL).for_bulk()
-    classifier.logits(["a first text"])
-    model = classifier.ready[classifier.bulk]
-    ids = [[101, *[2204] * (tokens - 2), 102]] * (100 * BATCH_TOKENS // tokens)
+    classifier = EmotionClassifier.from_pretrained(MODEL)
+    model = prepare_for_inference(classifier.checkpoint, classifier.bulk)
+    ids = [[101, *[2204] * (tokens - 2), 102]] * (100 * MAX_BATCH_TOKENS // tokens)
     start = time.perf_counter()
-    logits_of(model, ids)
+    batched_logits(model, ids)
     seconds = time.perf_counter() - start
-    per_text = arithmetic(model.config, np.array([tokens]))
+    per_text = forward_flops(model.config, np.array([tokens]))
     return {"per_second": len(ids) / seconds, "gflops": per_text * len(ids) / seconds / 1e9}
 
 
@@ -514,8 +520,8 @@ def on_threads(threads: int) -> dict[str, Any]:
     return bulk(BULK["emo_nb, bulk"])(4000)
 
 
-COMMAND = ["-c", "from emo_nb.cli import main; main()"]
-READY = f"from emo_nb.predict import EmotionClassifier as E; E.load({str(MODEL)!r}).predict('one text')"
+COMMAND = ["-m", "emo_nb"]
+READY = f"from emo_nb.predict import EmotionClassifier as E; E.from_pretrained({str(MODEL)!r}).predict('one text')"
 MACHINE: dict[str, Callable[[int], dict[str, Any]]] = {"peak": peak}
 PARTS: dict[str, dict[str, Callable[[int], dict[str, Any]]]] = {
     "train": MACHINE
@@ -523,7 +529,7 @@ PARTS: dict[str, dict[str, Callable[[int], dict[str, Any]]]] = {
         "the study's recipe": with_trainer("study"),
         "a tuned Trainer": with_trainer("tuned"),
         "emo_nb, LoRA": with_emo_nb("lora"),
-        "emo_nb, every layer": with_emo_nb("full"),
+        "emo_nb, every layer": with_emo_nb("finetune"),
     },
     "tuning": {name: with_trainer("tuned", epochs=3, scored=True, tuning=name) for name in TUNINGS},
     "score": {
@@ -532,7 +538,7 @@ PARTS: dict[str, dict[str, Callable[[int], dict[str, Any]]]] = {
         "emo_nb, LoRA, a quarter of an epoch": with_emo_nb("lora", scored=True, share=4),
         "emo_nb, LoRA, half an epoch": with_emo_nb("lora", scored=True, share=2),
         "emo_nb, LoRA, one epoch": with_emo_nb("lora", scored=True),
-        "emo_nb, every layer, one epoch": with_emo_nb("full", scored=True),
+        "emo_nb, every layer, one epoch": with_emo_nb("finetune", scored=True),
     },
     "study": {
         "the study's recipe, one epoch": with_trainer("study", scored=True),
@@ -541,7 +547,7 @@ PARTS: dict[str, dict[str, Callable[[int], dict[str, Any]]]] = {
     },
     "profile": {
         "training, LoRA": profile_of_training("lora"),
-        "training, every layer": profile_of_training("full"),
+        "training, every layer": profile_of_training("finetune"),
         "prediction, bulk": profile_of_prediction,
     },
     "predict": MACHINE | {way: bulk(load) for way, load in (PREDICTORS | BULK).items()},

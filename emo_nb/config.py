@@ -44,17 +44,17 @@ class TrainConfig:
     encoder: str = "minilm"  # minilm (bundled), a local folder, or a hub id
     method: Method = "lora"  # or finetune: train every layer
     epochs: _Positive = 3  # at most; the one that scores best on dev is kept
-    batch_size: _Count | None = None  # texts of mean length; a batch has room for their tokens
-    learning_rate: _Positive | None = None  # of the encoder's last layer
+    batch_size: _Count | None = None  # texts of mean length, whose tokens a batch has room for; the method's own
+    learning_rate: _Positive | None = None  # of the encoder's last layer; the method's own
     head_learning_rate: _Positive = 3e-2  # of the output layer, which starts from scratch
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 0.8  # a layer's rate, as a share of the rate of the one above
     warmup_ratio: _Share = 0.1  # share of all steps
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01  # of AdamW; biases and norms have none
     averaging_power: Annotated[float, Field(ge=0)] | None = 3  # step t weighs t**power in the mean of the weights
-    lora_rank: _Count = 16
+    lora_rank: _Count = 16  # dimensions of each adapter
     max_length: Annotated[int, Field(ge=8)] = 256  # tokens; longer texts are truncated
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # in the encoder
-    save_steps: _Count = 200  # between checkpoints within an epoch
+    save_steps: _Count = 200  # steps between checkpoints within an epoch
 
     def __post_init__(self) -> None:
         if isinstance(self.encoder, os.PathLike):
@@ -73,24 +73,24 @@ class Config:
 
     task: str | None = None  # shared10 for the two corpora, the labels of the file for a table of your own
     corpus: Literal["both", "goemotions", "empathetic"] | None = None  # all that the task knows
-    unit: Unit | None = None  # one text of EmpatheticDialogues
-    split: Split | None = None  # the task's own
+    unit: Unit | None = None  # what one text of EmpatheticDialogues is; the task's own
+    split: Split | None = None  # into train, dev and test; the task's own
     data: str | None = None  # where the corpus is, or a table of your own
     text_col: str | None = None  # of your own table
-    label_col: str | None = None
+    label_col: str | None = None  # of your own table
     preset: str = "small"  # the name of the values that this Config started from
     train_rows_per_label: _Count | None = 600  # in each corpus; None takes all
-    dev_rows_per_label: _Count | None = 150
-    test_rows_per_label: _Count | None = None
+    dev_rows_per_label: _Count | None = 150  # likewise
+    test_rows_per_label: _Count | None = None  # likewise
     first_turns_only: bool = True  # train on the first utterance of each conversation only
     train: TrainConfig = field(default_factory=TrainConfig)
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 42  # of every random choice
-    device: Device | None = None  # this and the next two are chosen by looking at the machine
-    dtype: Dtype | None = None
-    attention: Attention | None = None
+    device: Device | None = None  # a GPU where there is one
+    dtype: Dtype | None = None  # the number format that the machine is fast at
+    attention: Attention | None = None  # how it is computed: by length and device
     out: str | None = None  # the run directory; named after the settings
     force: bool = False  # replace a run that is there, and begin an interrupted one anew
-    show_progress_bar: bool = True
+    show_progress_bar: bool = True  # on standard error
 
     def __post_init__(self) -> None:
         for name in ("data", "out"):
@@ -135,7 +135,8 @@ class Config:
     def to_record(self) -> dict[str, Any]:
         "All settings as one flat dict, as `config.json` holds them."
         record = asdict(self)
-        return {**record, **record.pop("train")}
+        for_training = record.pop("train")
+        return {**record, **for_training}
 
     @property
     def task_name(self) -> str:

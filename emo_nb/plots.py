@@ -44,7 +44,7 @@ def plot_counts(counts: pd.Series | pd.DataFrame, title: str) -> "Figure":
     axes.margins(x=0.12)
     axes.xaxis.set_visible(False)
     if frame.shape[1] > 1:
-        axes.legend(frameon=False, fontsize=8, loc="lower right")
+        figure.legend(frameon=False, fontsize=8, loc="outside lower right", ncols=frame.shape[1])
     _finish(axes, title, "top", "right")
     return figure
 

@@ -35,16 +35,12 @@ def tried(request):
 @pytest.fixture
 def alone(monkeypatch, tmp_path) -> Path:
     "No corpus but the built-in sample, no network, and a cache of the test's own, which is returned."
-    for name in ("EMO_NB_DATA", "COLAB_RELEASE_TAG"):
-        monkeypatch.delenv(name, raising=False)
-    cache = tmp_path / "cache"
-    monkeypatch.setenv("EMO_NB_CACHE", str(cache))
-    monkeypatch.setenv("EMO_NB_OFFLINE", "1")
-    return cache
+    settle(monkeypatch, tmp_path / "cache")
+    return tmp_path / "cache"
 
 
 @pytest.fixture
-def here(monkeypatch, tmp_path, tmp_path_factory):
+def here(monkeypatch, tmp_path, tmp_path_factory) -> Path:
     "An empty working directory, and no corpus but the sample."
     settle(monkeypatch, tmp_path_factory.mktemp("no-cache"))
     monkeypatch.chdir(tmp_path)

@@ -19,18 +19,20 @@ import tempfile
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache, partial
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 
 import pandas as pd
+from pyarrow.parquet import read_metadata
 
-from emo_nb.core import DataError, EmoNbError, whole_file
-from emo_nb.corpora import COLUMNS, UNITS, Reading, read
-from emo_nb.own import read_own
-from emo_nb.rundir import provenance, utc_now
-from emo_nb.sources import SAMPLE
-from emo_nb.stream import rows_about, texts_in
-from emo_nb.tables import csv_of, read_csv_of
+from emo_nb.core import DataError, EmoNbError
+from emo_nb.corpora import COLUMNS, UNITS, ReadResult, read_corpus, read_table
+from emo_nb.io.archives import TABLE_SUFFIXES
+from emo_nb.io.files import atomic_file
+from emo_nb.io.readers import LINE_COLUMN, estimate_rows, is_goemotions_split, iter_texts, read_table_file
+from emo_nb.io.writers import format_csv, read_formatted_csv
+from emo_nb.report import provenance, utc_now
+from emo_nb.sources import SAMPLE_DIR
 from emo_nb.taxonomy import GOEMOTIONS
 
 DATA = os.environ.get("EMO_NB_DATA")
@@ -50,17 +52,13 @@ def first_lines(file, most: int = 25) -> bytes:
     return b"".join(islice(file, most))
 
 
-def as_json(rows: pd.DataFrame) -> bytes:
-    return b"".join(json.dumps(row).encode() + b"\n" for row in rows.to_dict("records"))
-
-
 def in_forms(name: str, rows: pd.DataFrame, labels: str = "") -> dict[str, bytes]:
     "One table as CSV, TSV, JSON Lines and Parquet; the column `labels` is a list of numbers in the last two."
     lists = rows.assign(**{labels: [[int(i) for i in ids.split(",")] for ids in rows[labels]]}) if labels else rows
     return {
         f"{name}.csv": rows.to_csv(index=False).encode(),
         f"{name}.tsv": rows.to_csv(index=False, sep="\t", lineterminator="\r\n").encode("utf-8-sig"),
-        f"{name}.jsonl": as_json(lists),
+        f"{name}.jsonl": "".join(json.dumps(row) + "\n" for row in lists.to_dict("records")).encode(),
         f"{name}.parquet": lists.to_parquet(compression=None),
     }
 
@@ -77,27 +75,26 @@ def archived(name: str, data: bytes) -> bytes:
 
 def of_corpora(folder: Path) -> dict[str, bytes]:
     "The first lines of the real corpora."
-    found = {}
+    lines = {}
     for path in (*folder.glob("*.csv"), *folder.glob("goemotions/*.tsv")):
         with open(path, "rb") as file:
-            found[path.name] = first_lines(file)
+            lines[path.name] = first_lines(file)
     for path in folder.glob("empathetic*.tar.gz"):
         with tarfile.open(path) as archive:
             member = next(member for member in archive if member.name.endswith("train.csv"))
-            found["train.csv"] = first_lines(archive.extractfile(member))
-    return found
+            lines["train.csv"] = first_lines(archive.extractfile(member))
+    return lines
 
 
 @cache
 def seeds() -> dict[str, bytes]:
     "Name and bytes of small whole files: of every form that emo_nb reads."
-    with open(SAMPLE / "goemotions_raw.csv", "rb") as file:
+    with open(SAMPLE_DIR / "goemotions_raw.csv", "rb") as file:
         raters = first_lines(file)
-    with open(SAMPLE / "empatheticdialogues/train.csv", "rb") as file:
+    with open(SAMPLE_DIR / "empatheticdialogues/train.csv", "rb") as file:
         dialogues = first_lines(file)
     raw = pd.read_csv(io.BytesIO(raters), dtype=str, keep_default_na=False)
-    talk = pd.DataFrame([line.split(",") for line in dialogues.decode().splitlines()])
-    talk = talk[1:].set_axis(list(talk.iloc[0]), axis=1)
+    header, *lines = [line.split(",") for line in dialogues.decode().splitlines()]
     ids = [
         ",".join(str(i) for i, label in enumerate(GOEMOTIONS) if row[label] == "1") or "27" for _, row in raw.iterrows()
     ]
@@ -105,21 +102,21 @@ def seeds() -> dict[str, bytes]:
     plain = official.assign(text=official.text.str.replace(r"\s", " ", regex=True))
     own = pd.DataFrame({"text": raw.text, "label": (MOODS * 4)[: len(raw)], "thread": raw.subreddit, "": ""})
     answers = pd.DataFrame({"text": raw.text, "label": "sad", "glad": 0.25, "sad": 0.75})
-    found = {
+    files = {
         "train.csv": dialogues,
         "goemotions_1.csv": raters,
         "dev.tsv": "".join("\t".join(row) + "\n" for row in plain.to_numpy()).encode(),
         **in_forms("test-official", official, "labels"),
         **in_forms("raters", raw),
-        **in_forms("valid", talk),
+        **in_forms("valid", pd.DataFrame(lines, columns=header)),
         **in_forms("own", own),
         **in_forms("answers", answers),
-        "predictions.csv": csv_of(answers.assign(corpus="mine", predicted="glad", confidence=0.75)).encode(),
+        "predictions.csv": format_csv(answers.assign(corpus="mine", predicted="glad", confidence=0.75)).encode(),
         "train-talk.tar.gz": gzip.compress(archived("train.csv", dialogues), mtime=0),
         "train-talk.tar": archived("train.csv", dialogues),
         "lines.txt": "\n".join(raw.text).encode(),
     }
-    return found | {f"real/{name}": data for name, data in (of_corpora(Path(DATA)) if DATA else {}).items()}
+    return files | {f"real/{name}": data for name, data in (of_corpora(Path(DATA)) if DATA else {}).items()}
 
 
 # Damage
@@ -174,7 +171,7 @@ def damaged(dice: random.Random, data: bytes) -> bytes:
     return data[:start] + piece + data[end:]
 
 
-# A case: files, a reader, and what must hold of what it says
+# A case: files, a reader, and what must hold of its answer
 
 COLUMN_NAMES = {"raters": ("text", "joy", "id"), "valid": ("utterance", "context", "conv_id")}
 COLUMN_NAMES |= {"test-official": ("text", "labels", "id"), "own": ("text", "label", "thread")}
@@ -194,49 +191,79 @@ def make_case(number: int, folder: Path):
         file.write_bytes(data)
     path = folder if dice.random() < 0.1 or len(list(folder.iterdir())) > 1 else file
     columns = COLUMN_NAMES.get(Path(name).stem, ("text", "label", "id"))
-    readers = {
-        "read": partial(read, path, dice.choice(UNITS), dice.choice(("full", "full", "full", "study"))),
-        "read_own": partial(read_own, path, *columns[: dice.choice((2, 3))]),
-        "texts_in": partial(all_texts, file, dice.choice((None, columns[0]))),
-    }
+    readers = [
+        partial(read_corpus, path, dice.choice(UNITS), dice.choice(("full", "full", "full", "study"))),
+        partial(read_table, path, *columns[: dice.choice((2, 3))]),
+        partial(all_texts, file, dice.choice((None, columns[0]))),
+    ]
+    if file.suffix.lower() in TABLE_SUFFIXES:
+        readers.append(partial(rows_and_texts, file, columns[0]))
     if name == "predictions.csv":
-        readers["read_csv_of"] = partial(of_run, file)
-    return readers[dice.choice(list(readers))], sorted(folder.iterdir())
+        readers.append(partial(of_run, file))
+    return dice.choice(readers), sorted(folder.iterdir())
 
 
 def all_texts(file: Path, column: str | None) -> list[str]:
-    assert rows_about(file) >= 0
-    return list(texts_in(file, column))
+    assert estimate_rows(file) >= 0
+    return list(iter_texts(file, column))
 
 
 def of_run(file: Path) -> list[str]:
     "The texts of a run's predictions; what is said to be raised for a table that is none counts as a sentence."
     try:
-        table = read_csv_of(file, ("text", "label"))
+        table = read_formatted_csv(file, ("text", "label"))
     except (OSError, ValueError) as error:
         raise DataError(f"{file} cannot be read ({error})") from error
     return list(table["text"]) if list(table.columns).count("text") == 1 else []
 
 
-def check_reading(reading: Reading, files: list[Path]) -> None:
+def rows_and_texts(file: Path, column: str) -> list[str]:
+    "Every row is kept or refused; the texts to predict are those of the kept ones, up to the first that is refused."
+    texts, stopped = [], ""
+    try:
+        texts.extend(iter_texts(file, column))
+    except EmoNbError as error:
+        stopped = str(error)
+    try:
+        rows, refused = read_table_file(str(file), file.read_bytes())
+    except DataError:
+        assert stopped or file.suffix == ".parquet"  # of which another column may be damaged
+        raise
+    lines = [*rows[LINE_COLUMN], *refused.line] if len(rows) else list(refused.line)
+    assert len(set(lines)) == len(lines), "a row is kept and refused, or twice"
+    if (count := rows_in(file)) is not None and list(rows.columns).count(column) < 2:
+        assert len(lines) == count, f"{count} rows, of which {len(lines)} are accounted for"
+    halves = refused.reason.str.startswith("an unpaired surrogate")  # in a text to predict they are replaced
+    first = refused.line[~halves].min() if not halves.all() else max(lines, default=0) + 1
+    if list(rows.columns).count(column) != 1:
+        assert not texts and (stopped or not lines or halves.any())
+        return []
+    before = rows.loc[rows[LINE_COLUMN] < first, column]
+    good = list(takewhile(lambda cell: isinstance(cell, str), before))
+    reached_first = len(good) == len(before) and first in set(refused.line)
+    assert bool(stopped) == (len(good) < len(before) or reached_first) or halves.any(), stopped
+    assert halves.any() or texts == good
+    assert not reached_first or halves.any() or stopped.startswith(f"{file}, line {first}: "), stopped
+    return texts
+
+
+def check_reading(reading: ReadResult, files: list[Path]) -> None:
     "What the tidy frame promises, and that no row is lost."
     frame, refused = reading.frame, reading.refused
     assert tuple(frame.columns) == COLUMNS
     assert list(frame.dtypes.astype(str)) == ["object", "object", *["category"] * 4, "object", "category"]
-    assert frame.index.equals(pd.RangeIndex(len(frame)))
-    assert len(frame) > 0
+    assert frame.index.equals(pd.RangeIndex(len(frame))) and len(frame) > 0
     assert list(frame.split.cat.categories) == ["train", "dev", "test"]
     assert {type(cell) for column in ("text", "group") for cell in frame[column]} == {str}
     assert all(text.strip() for text in frame.text), "a blank text"
     "".join(text + group for text, group in zip(frame.text, frame.group, strict=True)).encode()
-    assert {type(labels) for labels in frame.labels} == {tuple}
     for labels in frame.labels:
-        assert len(set(labels)) == len(labels), "a label twice"
+        assert type(labels) is tuple and len(set(labels)) == len(labels), "a label twice"
         assert all(isinstance(label, str) and label.strip() for label in labels)
     assert list(refused.columns) == ["file", "line", "reason"]
     assert all(isinstance(reason, str) and reason for reason in refused.reason)
     str(reading).encode()
-    assert set(reading.files) <= {file.name for file in files} | {"train.csv"}  # what stands in the archives
+    assert set(reading.files) <= {file.name for file in files} | {"train.csv"}  # what is in the archives
     if "as the study read them" in reading.form:
         assert reading.rows >= len(frame) + len(refused)
         return
@@ -248,9 +275,16 @@ def check_reading(reading: Reading, files: list[Path]) -> None:
 
 def rows_in(file: Path) -> int | None:
     "How many rows a file has, where that can be told without the reader."
-    if file.suffix != ".jsonl":
-        return None
-    return sum(1 for line in file.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n") if line.strip(b" \t\r"))
+    data, suffix = file.read_bytes(), file.suffix.lower()
+    if suffix == ".parquet":
+        return read_metadata(io.BytesIO(data)).num_rows
+    lines = data.removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    if suffix == ".jsonl":
+        return sum(1 for line in lines if line.strip(b" \t\r"))
+    lines = [line for line in lines if line]
+    if suffix in (".csv", ".tsv") and lines and not set(data) & set(b'"\r') and all(line.strip(b" ") for line in lines):
+        return len(lines) - (not is_goemotions_split(file)) if len(lines[0]) < 9000 else None
+    return None
 
 
 def try_case(number: int, folder: Path) -> str:
@@ -260,17 +294,17 @@ def try_case(number: int, folder: Path) -> str:
     reader, files = make_case(number, folder)
     signal.alarm(SECONDS)
     try:
-        found = reader()
+        answer = reader()
     except EmoNbError as error:
         assert str(error).strip()
         str(error).encode()
         return "refused in a sentence"
     finally:
         signal.alarm(0)
-    if isinstance(found, Reading):
-        check_reading(found, files)
+    if isinstance(answer, ReadResult):
+        check_reading(answer, files)
     else:
-        assert all(isinstance(text, str) for text in found)
+        assert all(isinstance(text, str) for text in answer)
     return "read"
 
 
@@ -316,28 +350,19 @@ def main() -> None:
     ends = Counter()
     with ProcessPoolExecutor(initializer=begin_worker) as pool, tqdm(total=count, unit="case") as bar:
         try:
-            for found in pool.map(partial(try_cases, root=root), batches):
-                ends += found
-                bar.update(found.total())
+            for batch_ends in pool.map(partial(try_cases, root=root), batches):
+                ends += batch_ends
+                bar.update(batch_ends.total())
         except Exception:
             pool.shutdown(cancel_futures=True)
             raise
     shutil.rmtree(root)
     if count >= WORTH_A_RECORD:
-        record = {
-            **provenance(started),
-            "command": f"make fuzz FUZZ={count}",
-            "first": first,
-            "tried": count,
-            "ends": ends,
-        }
-        with whole_file(Path(__file__).parent.parent / "results/fuzz.json") as beside:
-            beside.write_text(json.dumps(record, indent=1) + "\n")
-    print(
-        f"{ends.total():,} cases from number {first:,}, none lost:",
-        *(f"{n:,} {end}" for end, n in ends.items()),
-        sep="\n  ",
-    )
+        record = {"command": f"make fuzz FUZZ={count}", "first": first, "tried": count, "ends": ends}
+        with atomic_file(Path(__file__).parent.parent / "results/fuzz.json") as temporary:
+            temporary.write_text(json.dumps({**provenance(started), **record}, indent=1) + "\n")
+    ends_in_words = (f"{n:,} {end}" for end, n in ends.items())
+    print(f"{ends.total():,} cases from number {first:,}, none lost:", *ends_in_words, sep="\n  ")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What several test files share: a world without network or corpora, small data of known content, real runs in it."""
 
+import json
 import os
 import re
 import subprocess
@@ -11,7 +12,7 @@ from filelock import FileLock
 
 COMMAND = Path(sys.executable).with_name("emo-nb")
 OFFLINE = {"EMO_NB_OFFLINE": "1", "HF_HUB_OFFLINE": "1"}
-os.environ.update(OFFLINE)  # the hub's library reads its own when it is first imported
+os.environ.update(OFFLINE)  # huggingface_hub reads its own when it is first imported
 
 
 def settle(patch, cache_dir: Path) -> None:
@@ -45,6 +46,20 @@ def check_mistake(code: int, err: str, culprits: list[str]) -> None:
     assert not [culprit for culprit in culprits if culprit not in errors[0]], errors[0]
 
 
+def check_sentence(error: BaseException, *culprits: object) -> None:
+    "One line that can be printed, of a length that people read, which names the culprits and no library's own words."
+    words = str(error)
+    assert "\n" not in words and 0 < len(words.encode(errors="replace")) < 600
+    assert not re.search("pydantic|validation error|Exception|object at", words), words
+    assert not [culprit for culprit in culprits if str(culprit) not in words], words
+
+
+def change_json(file: Path, **changes) -> None:
+    "Other values for some keys of a JSON file; those that are None vanish."
+    content = {**json.loads(file.read_text()), **changes}
+    file.write_text(json.dumps({name: value for name, value in content.items() if changes.get(name, 0) is not None}))
+
+
 def write_own(path: Path, labels: tuple[str, ...], each: int = 12) -> Path:
     "A table of the user's own with so many different texts of each label."
     rows = [f"sentence {i} says {label} in its own way,{label}" for label in labels for i in range(each)]
@@ -54,11 +69,11 @@ def write_own(path: Path, labels: tuple[str, ...], each: int = 12) -> Path:
 
 def official_rows() -> dict[str, list[list[str]]]:
     "The sample's GoEmotions comments, three fifths in train, dealt to the official splits: text, label ids, comment id."
-    from emo_nb.corpora import read
-    from emo_nb.sources import SAMPLE
+    from emo_nb.corpora import read_corpus
+    from emo_nb.sources import SAMPLE_DIR
     from emo_nb.taxonomy import GOEMOTIONS
 
-    ratings = read(SAMPLE / "goemotions_raw.csv").frame.explode("labels").dropna(subset="labels")
+    ratings = read_corpus(SAMPLE_DIR / "goemotions_raw.csv").frame.explode("labels").dropna(subset="labels")
     comments = [
         [" ".join(rows.text.iloc[0].split()), sorted({GOEMOTIONS.index(label) for label in rows.labels}), group]
         for group, rows in ratings.groupby("group")
@@ -69,26 +84,26 @@ def official_rows() -> dict[str, list[list[str]]]:
     return dealt
 
 
-def write_official(folder: Path, parts: dict[str, list[list[str]]]) -> Path:
+def write_official(folder: Path, splits: dict[str, list[list[str]]]) -> Path:
     "These rows as GoEmotions' official files."
     folder.mkdir(parents=True, exist_ok=True)
-    for name, rows in parts.items():
+    for name, rows in splits.items():
         (folder / f"{name}.tsv").write_text("".join("\t".join(row) + "\n" for row in rows), encoding="utf-8")
     return folder
 
 
 @cache
 def tiny_run(basetemp: Path, **settings: str):
-    "A real run of the profile `tiny`, of the built-in sample where no data are named; one for all workers and settings."
+    "A real run of the preset `tiny`, of the built-in sample where no data are named; one for all workers and settings."
     import pytest
 
     from emo_nb.config import Config
-    from emo_nb.run import run
-    from emo_nb.rundir import open_run
+    from emo_nb.report import open_run
+    from emo_nb.run import run_experiment
 
     name = "-".join(["tiny", *(Path(value).name for value in settings.values())])
     out = basetemp / name / "run"
-    config = Config(profile="tiny", out=str(out), progress=False, **settings)
+    config = Config.from_preset("tiny", out=str(out), show_progress_bar=False, **settings)
     with FileLock(basetemp / f"{name}.lock"), pytest.MonkeyPatch.context() as patch:
         settle(patch, basetemp / "no-cache")
-        return open_run(out) if out.exists() else run(config, say=lambda line: None)
+        return open_run(out) if out.exists() else run_experiment(config)

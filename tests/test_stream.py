@@ -9,17 +9,16 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import check_mistake
+from helpers import check_mistake, python
 
 from emo_nb.core import DataError, EmoNbError
-from emo_nb.corpora import read
-from emo_nb.own import read_own
-from emo_nb.predict import BULK, EmotionClassifier
-from emo_nb.rundir import newest_run, open_run
-from emo_nb.sources import find
-from emo_nb.stream import predict_file, rows_about, texts_in
+from emo_nb.corpora import load_corpus, read_corpus, read_table
+from emo_nb.io.readers import estimate_rows, iter_texts
+from emo_nb.predict import BULK_TEXTS, EmotionClassifier, predict_file
+from emo_nb.report import newest_run, open_run
+from emo_nb.sources import find_corpus
 
-PARTS_OF_40 = "import emo_nb.stream as s; s.CHUNK = 40; from emo_nb.cli import main; main()"
+PARTS_OF_40 = "import emo_nb.predict as p; p.PART_ROWS = 40; from emo_nb.cli import main; main()"
 
 
 def command(model, *args):
@@ -60,22 +59,20 @@ def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(tiny, here, ta
     assert broken.read_bytes() == whole.read_bytes()
     assert (here / "kept").stat().st_mtime_ns == min(before.items())[1], "what was done was done again"
     assert not folder.exists()
-    read = {"csv": pd.read_csv, "parquet": pd.read_parquet, "jsonl": lambda file: pd.read_json(file, lines=True)}[form]
+    read = {"csv": pd.read_csv, "parquet": pd.read_parquet}[form]
     assert read(broken).text.tolist() == pd.read_csv(table).text.tolist()
 
 
 def test_going_on_with_other_settings_is_refused_and_names_them(emo, tiny, here, table, monkeypatch):
     killed_after(2, command(tiny.folder, "--file", table, "--out", "out.csv"), here / "out.csv.part")
-    monkeypatch.setattr("emo_nb.stream.CHUNK", 40)
+    monkeypatch.setattr("emo_nb.predict.PART_ROWS", 40)
     there = sorted((here / "out.csv.part").iterdir())
     args = ("predict", "--model", tiny.folder, "--file", table, "--out", "out.csv")
     code, _, err = emo(*args, "--format", "jsonl")
-    assert code == 2
-    assert "another format" in err
+    check_mistake(code, err, ["another format"])
     table.write_text(table.read_text().replace("hooray", "hurrah"))
     code, _, err = emo(*args)
-    assert code == 2
-    assert "another file;" in err
+    check_mistake(code, err, ["another file;"])
     assert sorted((here / "out.csv.part").iterdir()) == there
     code, _, err = emo(*args, "--force")
     assert code == 0, err
@@ -86,8 +83,7 @@ def test_a_folder_that_is_no_interrupted_run_is_left_alone(emo, tiny, here, tabl
     (here / "out.csv.part").mkdir()
     (here / "out.csv.part" / "letter.txt").write_text("mine")
     code, _, err = emo("predict", "--model", tiny.folder, "--file", table, "--out", "out.csv")
-    assert code == 2
-    assert "none of emo_nb's" in err
+    check_mistake(code, err, ["not made by emo_nb"])
     assert (here / "out.csv.part" / "letter.txt").read_text() == "mine"
 
 
@@ -106,61 +102,60 @@ def test_memory_does_not_grow_with_the_file(tiny, here):
 
 @pytest.mark.corpora
 def test_bulk_work_says_the_same_as_one_text_at_a_time_within_rounding(tiny, corpora_dir):
-    from emo_nb.corpora import load
-
-    texts = load("goemotions", corpora_dir / "goemotions").frame.text.head(BULK + 200).tolist()
-    classifier = EmotionClassifier.load(tiny.folder)
+    texts = load_corpus("goemotions", corpora_dir / "goemotions").frame.text.head(BULK_TEXTS + 200).tolist()
+    classifier = EmotionClassifier.from_pretrained(tiny.folder)
     bulk, few = classifier.predict_proba(texts), classifier.predict_proba(texts[:200])
     assert np.abs(bulk[:200] - few).max() < 0.02
-    exact = EmotionClassifier.load(tiny.folder, dtype="float32").predict_proba(texts)
+    exact = EmotionClassifier.from_pretrained(tiny.folder, dtype="float32").predict_proba(texts)
     assert np.abs(exact[:200] - few).max() < 1e-5
 
 
 LITTLE_MEMORY = """
 import logging, resource, sys
 from emo_nb.predict import EmotionClassifier
-logging.basicConfig(format="%(message)s")
-classifier = EmotionClassifier.load(sys.argv[1])
+logging.basicConfig(format="%(message)s", stream=sys.stdout)
+classifier = EmotionClassifier.from_pretrained(sys.argv[1])
 texts = ["so it goes " * 100 + str(i) for i in range(80)]
-expected = classifier.predict_proba(texts, tokens=2000)
+expected = classifier.predict_proba(texts, max_batch_tokens=2000)
 size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (size + 140_000_000, resource.RLIM_INFINITY))
-print(abs(classifier.predict_proba(texts, tokens=60_000) - expected).max())
+print(abs(classifier.predict_proba(texts, max_batch_tokens=60_000) - expected).max())
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a process's memory is limited in Linux's way")
 def test_where_memory_runs_out_batches_are_halved_and_it_is_said_once(tiny):
-    done = subprocess.run([sys.executable, "-c", LITTLE_MEMORY, tiny.folder], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert float(done.stdout) < 1e-5
-    assert done.stderr.count("batches are halved") == 1
+    out = python(LITTLE_MEMORY, tiny.folder)
+    assert float(out.splitlines()[-1]) < 1e-5
+    assert out.count("batches are halved") == 1
+
+
+TAKE_A_PATH = (
+    read_corpus,
+    lambda path: read_table(path, "text", "label"),
+    lambda path: find_corpus("goemotions", path),
+    lambda path: list(iter_texts(path)),
+    open_run,
+    newest_run,
+    EmotionClassifier.from_pretrained,
+)
 
 
 @pytest.mark.parametrize("name", ["a" * 5000, "b/" * 3000 + "c", "a\0b", "none", "README.md/none", "~nobody/x"])
-@pytest.mark.parametrize("ending", ["", ".csv", ".parquet", ".tar.gz"])
-def test_a_name_that_no_file_has_or_can_have_is_refused_in_a_sentence_wherever_it_is_given(here, name, ending):
+def test_a_name_that_no_file_has_or_can_have_is_refused_in_a_sentence_wherever_it_is_given(here, name):
     (here / "README.md").touch()
-    path = name + ending
-    for give in (
-        lambda: read(path),
-        lambda: read_own(path, "text", "label"),
-        lambda: find("goemotions", path),
-        lambda: list(texts_in(path)),
-        lambda: open_run(path),
-        lambda: newest_run(path),
-        lambda: EmotionClassifier.load(path),
-    ):
-        with pytest.raises(EmoNbError, match=r"does not exist|is not a|there is no run"):
-            give()
-    assert rows_about(path) == 0
+    for ending in ("", ".csv", ".parquet", ".tar.gz"):
+        for take in TAKE_A_PATH:
+            with pytest.raises(EmoNbError, match=r"does not exist|is not a|there is no run"):
+                take(name + ending)
+        assert estimate_rows(name + ending) == 0
 
 
-@pytest.mark.parametrize("kind", ["pipe", "folder"])
-def test_a_pipe_to_predict_into_a_file_is_refused_and_not_waited_for(tiny, here, kind):
-    os.mkfifo(here / "in.csv") if kind == "pipe" else (here / "in.csv").mkdir()
-    with pytest.raises(DataError, match=r"in\.csv is no file but a folder, a pipe or a device; name a file"):
-        predict_file(EmotionClassifier.load(tiny.folder), "in.csv", "out.csv")
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["pipe", "folder"])
+def test_a_pipe_to_predict_into_a_file_is_refused_and_not_waited_for(tiny, here, make):
+    make(here / "in.csv")
+    with pytest.raises(DataError, match=r"in\.csv is not a file but a folder, a pipe or a device; name a file"):
+        predict_file(EmotionClassifier.from_pretrained(tiny.folder), "in.csv", "out.csv")
     assert [path.name for path in here.iterdir()] == ["in.csv"]
 
 

@@ -1,255 +1,224 @@
-"""What each choice is worth: GoEmotions' 28 labels, one change at a time, one seed, scored on dev alone.
+"""What each choice of the recipe is worth: GoEmotions' 28 labels, one change at a time, scored on dev alone.
 
-Called by tools/results.py. Each variant is trained with the package's own `fit`, or is a run that is there already;
-its logits are kept in runs/ablations/, so that a variant already trained is not trained again.
+Called by tools/results.py. A change of a setting is a run of its own; a change of the loss, the targets or the model
+is trained here with `fit`. Both are kept in runs/ablations/, and what is there already is not trained again.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from shutil import copytree, ignore_patterns
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from scipy.ndimage import gaussian_filter1d
 from scipy.special import expit, logit
-from sklearn.metrics import average_precision_score
-from torch.nn import functional as F
+from sklearn.metrics import average_precision_score, f1_score
+from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
 
-from emo_nb.calibrate import f1_curve, log_loss, probabilities, temperature, thresholds
-from emo_nb.config import METHODS, Config
-from emo_nb.corpora import load
-from emo_nb.encode import TextDataset, encode_targets
-from emo_nb.model import find_encoder, new_classifier, tokenizer_of, with_layers
+from emo_nb.config import METHOD_DEFAULTS, Config
+from emo_nb.corpora import load_corpus
+from emo_nb.encode import TextDataset, encode_labels
+from emo_nb.evaluate import choose_thresholds, f1_curve, fit_temperature, log_loss
+from emo_nb.io.files import atomic_dir
+from emo_nb.model import find_encoder, freeze_embeddings, load_tokenizer, new_classifier, save_model
 from emo_nb.predict import EmotionClassifier
-from emo_nb.run import choose_rows, gather
-from emo_nb.rundir import Run
-from emo_nb.taxonomy import EMPATHETIC
-from emo_nb.train import TrainSettings, fit
+from emo_nb.report import Run
+from emo_nb.run import load_examples, make_splits, run_experiment
+from emo_nb.taxonomy import EMPATHETIC, get_task
+from emo_nb.train import fit
 
-KEPT = Path(__file__).resolve().parent.parent / "runs" / "ablations"
-SETTINGS = TrainSettings(epochs=2, **METHODS["full"])
-
-
-def bce(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    "Binary cross-entropy, the multi-label default."
-    return F.binary_cross_entropy_with_logits(logits, targets)
+FOLDER = Path(__file__).resolve().parent.parent / "runs" / "ablations"
+LABELS, FINETUNE = sorted(get_task("goemotions28").labels), METHOD_DEFAULTS["finetune"]
+SEEDS = ("the recipe", "another seed", "a third seed")
 
 
-def asymmetric(logits: torch.Tensor, targets: torch.Tensor, gamma: float = 4, clip: float = 0.05) -> torch.Tensor:
-    "Asymmetric loss (Ridnik et al. 2021): easy negatives count little, very easy ones not at all."
-    p = logits.sigmoid()
-    missed = (1 - p + clip).clamp(max=1)
-    positive = targets * p.clamp(min=1e-8).log() * (1 - p)
-    negative = (1 - targets) * missed.clamp(min=1e-8).log() * (1 - missed) ** gamma
-    return -(positive + negative).mean()
-
-
-def masked(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    "Binary cross-entropy over the targets that are known; the others are NaN."
-    known = ~targets.isnan()
-    return F.binary_cross_entropy_with_logits(logits[known], targets[known])
+def make_config(**changes: Any) -> Config:
+    "The recipe's settings, some of them changed."
+    recipe = {"task": "goemotions28", "encoder": "minilm", "method": "finetune"}
+    return Config.from_preset("full", **{**recipe, **changes})
 
 
 @dataclass(frozen=True)
-class Variant:
-    "One change to the recipe."
+class Training:
+    "What `fit` is given."
 
-    what: str
-    settings: TrainSettings = SETTINGS
-    loss: Callable[..., torch.Tensor] | None = None
-    targets: Callable[[np.ndarray], np.ndarray] = field(default=lambda targets: targets)
-    change: Callable[[Any], Any] = field(default=lambda model: model)
-    encoder_says: str = "mean"  # how the head reads the encoder
-    two_heads: bool = False
-    teachers: tuple[str, ...] = ()  # variants whose mean probabilities are half of each target
+    model: Any
+    texts: list[str]
+    targets: np.ndarray  # (n_texts, n_labels)
+    trained: dict[str, Path]  # the folders of the variants before this one
+    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None  # of logits and targets; the model's own
 
 
-def dropout(model: Any, p: float = 0.1) -> Any:
-    "The encoder's own dropout, which emo_nb turns off."
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = p
-    return model
+Change = Callable[[Training], dict[str, Any]]  # to the fields of a Training that change
 
 
-def adjusted(targets: np.ndarray) -> Callable[..., torch.Tensor]:
-    "Logit adjustment (Menon et al. 2021): train on logits to which the labels' log-odds are added."
-    share = torch.from_numpy(targets.mean(axis=0)).logit()
-    return lambda logits, wanted: bce(logits + share, wanted)
+def new_model(labels: list[str] = LABELS, encoder: Path | None = None) -> Any:
+    "The recipe's model, not yet trained."
+    encoder, seed = encoder or find_encoder("minilm"), make_config().seed
+    return freeze_embeddings(new_classifier(encoder, labels, "minilm", seed, multi_label=True))
 
 
-SEEDS = ("the recipe", "another seed", "a third seed")
-VARIANTS = {
-    "the recipe": Variant("full fine-tuning, two epochs, rates and averaging as TrainSettings has them"),
-    "another seed": Variant("the recipe again, other rows first"),
-    "a third seed": Variant("the recipe again, other rows first"),
-    "one epoch": Variant("1 epoch for 2", replace(SETTINGS, epochs=1)),
-    "three epochs": Variant("3 epochs for 2", replace(SETTINGS, epochs=3)),
-    "slow head": Variant(
-        "the classifier learns at the encoder's rate", replace(SETTINGS, head_rate=SETTINGS.learning_rate)
-    ),
-    "no averaging": Variant("the last step's weights", replace(SETTINGS, averaging=None)),
-    "longer averaging": Variant("every step weighs the same in the average", replace(SETTINGS, averaging=0)),
-    "no layer decay": Variant("every layer learns at the last one's rate", replace(SETTINGS, layer_decay=1)),
-    "first token": Variant("transformers' own pooler, no added layer", encoder_says="first"),
-    "dropout": Variant("dropout 0.1 in the encoder", change=dropout),
-    "embeddings trained": Variant("the embeddings learn, too", change=lambda model: model.requires_grad_()),
-    "smaller batches": Variant("batches of 32 texts for 64", replace(SETTINGS, batch_size=32)),
-    "label smoothing": Variant("targets 0.05 and 0.95", targets=lambda y: 0.05 + 0.9 * y),
-    "asymmetric loss": Variant("asymmetric loss, gamma 4 and 1, clip 0.05", loss=asymmetric),
-    "logit adjustment": Variant("the labels' log-odds added in training", loss=adjusted),
-    "two heads": Variant("EmpatheticDialogues' prompts as a second task on the same encoder", two_heads=True),
-    "self-distillation": Variant("half of each target from the recipe's own model", teachers=("the recipe",)),
-    "distillation": Variant("half of each target from the mean of the recipe's three seeds", teachers=SEEDS),
-    "LoRA": Variant("LoRA of rank 16"),
+def use_first_token(training: Training) -> dict[str, Any]:
+    "An encoder that does not say that it was trained with mean pooling gets no added layer."
+    with TemporaryDirectory() as folder:
+        copytree(find_encoder("minilm"), folder, ignore=ignore_patterns("1_Pooling"), dirs_exist_ok=True)
+        return {"model": new_model(encoder=Path(folder))}
+
+
+def asymmetric_loss(logits: torch.Tensor, targets: torch.Tensor, gamma: float = 4, clip: float = 0.05) -> torch.Tensor:
+    "Easy negatives count little, very easy ones not at all. Ridnik et al. 2021, arXiv 2009.14119."
+    p = logits.sigmoid()
+    q = (1 - p + clip).clamp(max=1)
+    positive = targets * (1 - p) * p.clamp(min=1e-8).log()
+    negative = (1 - targets) * (1 - q) ** gamma * q.clamp(min=1e-8).log()
+    return -(positive + negative).mean()
+
+
+def adjust_logits(training: Training) -> dict[str, Any]:
+    "The loss of logits to which the labels' log-odds are added. Menon et al. 2021, arXiv 2007.07314."
+    log_odds = torch.from_numpy(logit(training.targets.mean(axis=0)))
+    return {"loss": lambda logits, targets: cross_entropy(logits + log_odds, targets)}
+
+
+def add_prompts(training: Training) -> dict[str, Any]:
+    "EmpatheticDialogues' prompts as a second task; each text has targets for the labels of its own task only."
+    frame = load_corpus("empathetic", unit="prompt").frame
+    prompts = frame[frame.split == "train"]
+    first, second = training.targets, encode_labels(prompts.labels, EMPATHETIC)
+    targets = np.full(np.add(first.shape, second.shape), np.nan, np.float32)
+    targets[: len(first), : len(LABELS)], targets[len(first) :, len(LABELS) :] = first, second
+    return {
+        "model": new_model([*LABELS, *(f"empathetic {label}" for label in EMPATHETIC)]),
+        "texts": [*training.texts, *prompts.text],
+        "targets": targets,
+        "loss": lambda logits, targets: cross_entropy(logits[~targets.isnan()], targets[~targets.isnan()]),
+    }
+
+
+def distill(training: Training, teachers: Sequence[str]) -> dict[str, Any]:
+    "Half of each target is the teachers' mean probability. Hinton et al. 2015, arXiv 1503.02531."
+    logits = [predict_logits(training.trained[name], training.texts) for name in teachers]
+    return {"targets": (training.targets + expit(logits).mean(axis=0)) / 2}
+
+
+VARIANTS: dict[str, tuple[str, dict[str, Any] | Change]] = {  # in words, and as settings or as a change of the training
+    "the recipe": ("full fine-tuning, two epochs, rates and averaging as TrainConfig has them", {}),
+    "another seed": ("the recipe again, other rows first", {"seed": 43}),
+    "a third seed": ("the recipe again, other rows first", {"seed": 44}),
+    "one epoch": ("1 epoch for 2", {"epochs": 1}),
+    "three epochs": ("3 epochs for 2", {"epochs": 3}),
+    "slow head": ("the classifier learns at the encoder's rate", {"head_learning_rate": FINETUNE["learning_rate"]}),
+    "no averaging": ("the last step's weights", {"averaging_power": None}),
+    "longer averaging": ("every step weighs the same in the average", {"averaging_power": 0}),
+    "no layer decay": ("every layer learns at the last one's rate", {"layer_decay": 1}),
+    "first token": ("transformers' own pooler, no added layer", use_first_token),
+    "dropout": ("dropout 0.1 in the encoder", {"dropout": 0.1}),
+    "embeddings trained": ("the embeddings learn, too", lambda training: {"model": training.model.requires_grad_()}),
+    "smaller batches": ("batches of 32 texts for 64", {"batch_size": 32}),
+    "label smoothing": ("targets 0.05 and 0.95", lambda training: {"targets": 0.05 + 0.9 * training.targets}),
+    "asymmetric loss": ("asymmetric loss, gamma 4 and 1, clip 0.05", lambda training: {"loss": asymmetric_loss}),
+    "logit adjustment": ("the labels' log-odds added in training", adjust_logits),
+    "two heads": ("EmpatheticDialogues' prompts as a second task on the same encoder", add_prompts),
+    "self-distillation": ("half of each target from the recipe's own model", partial(distill, teachers=SEEDS[:1])),
+    "distillation": ("half of each target from the mean of the recipe's three seeds", partial(distill, teachers=SEEDS)),
+    "LoRA": ("LoRA of rank 16", {"method": "lora"}),
 }
 
 
 def ablations(runs: dict[str, Run]) -> dict[str, Any]:
     """Dev scores of each variant, and of each way to choose thresholds for the recipe.
 
-    `runs`: those of the variants that are there as runs.
+    `runs`: the variants that are runs of other experiments too, by name.
     """
-    material = gather(Config(task="goemotions28"), say=lambda line: None)
-    parts = choose_rows(material.rows, material.task, Config(task="goemotions28", profile="full"))
-    labels = sorted(material.task.labels)
-    truth = encode_targets(labels, list(parts["dev"].targets))
-    KEPT.mkdir(parents=True, exist_ok=True)
-    rows = {}
-    for name, variant in VARIANTS.items():
-        if not file_of(name).exists():
-            print(f"\n{name}: {variant.what}", flush=True)
-            np.savez(file_of(name), **(of_run(runs[name], parts) if name in runs else trained(variant, parts, labels)))
-        rows[name] = {"what": variant.what, **scored(np.load(file_of(name))["dev"], truth)}
-    together = logit(mean_probabilities(SEEDS, "dev"))
-    rows["three models"] = {"what": "the mean probabilities of the recipe's three seeds", **scored(together, truth)}
-    recipe = np.load(file_of("the recipe"))["dev"]
-    recipe = probabilities(recipe / temperature(recipe, truth, True), True)
-    ways = {name: across_folds(recipe, truth, way) for name, way in THRESHOLDS.items()}
-    both_heads = {name: by_label(np.load(file_of(name))["dev"], truth, labels) for name in (*SEEDS, "two heads")}
+    examples = load_examples(make_config())
+    splits = make_splits(examples.rows, examples.task, make_config())
+    truth, trained, logits = encode_labels(splits["dev"].targets, LABELS), {}, {}
+    for name, (what, change) in VARIANTS.items():
+        print(f"\n{name}: {what}", flush=True)
+        trained[name] = folder = runs[name].folder if name in runs else FOLDER / name.replace(" ", "_")
+        if not folder.exists() and isinstance(change, dict):
+            run_experiment(make_config(**change, out=folder))
+        elif not folder.exists():
+            train_changed(splits, change, trained, folder)
+        logits[name] = predict_logits(folder, splits["dev"].text)[:, : len(LABELS)]
+    scores = {name: {"what": what, **dev_scores(logits[name], truth)} for name, (what, _) in VARIANTS.items()}
+    three = logit(expit([logits[name] for name in SEEDS]).mean(axis=0))
+    scores["three models"] = {"what": "the mean probabilities of the recipe's three seeds", **dev_scores(three, truth)}
+    precision = {name: average_precision_score(truth, logits[name], average=None) for name in (*SEEDS, "two heads")}
+    recipe = expit(logits["the recipe"] / fit_temperature(logits["the recipe"], truth, True))
     return {
-        "seed": SETTINGS.seed,
+        "seed": make_config().seed,
         "dev_rows": len(truth),
-        "variants": rows,
-        "thresholds": ways,
-        "label_precision": both_heads,
+        "variants": scores,
+        "thresholds": {name: cross_validated_f1(recipe, truth, choose) for name, choose in THRESHOLDS.items()},
+        "label_precision": pd.DataFrame(precision, LABELS).round(4).to_dict(),
     }
 
 
-def file_of(name: str) -> Path:
-    "Where a variant's logits are kept."
-    return KEPT / f"{name.replace(' ', '_')}.npz"
+def train_changed(splits: Any, change: Change, trained: dict[str, Path], out: Path) -> None:
+    "Train the recipe with a change of its loss, targets or model, and save the model to `out`."
+    config, tokenizer = make_config(), load_tokenizer(find_encoder("minilm"), max_length=256)
+    texts, dev_texts = (list(splits[name].text) for name in ("train", "dev"))
+    targets, dev_targets = (encode_labels(splits[name].targets, LABELS) for name in ("train", "dev"))
+    training = Training(new_model(), texts, targets.astype(np.float32), trained)
+    training = replace(training, **change(training))
+    n_added = training.targets.shape[1] - len(LABELS)  # labels of a second task
+    train = TextDataset(training.texts, tokenizer, training.targets, multi_label=True)
+    dev = TextDataset(dev_texts, tokenizer, np.pad(dev_targets, ((0, 0), (0, n_added))), multi_label=True)
+    loss = training.loss and (lambda outputs, targets, num_items_in_batch=None: training.loss(outputs.logits, targets))
+    with TemporaryDirectory() as checkpoints, atomic_dir(out, "model") as folder:
+        fit(training.model, tokenizer, train, dev, Path(checkpoints), config.train, config.seed, loss)
+        save_model(training.model, tokenizer, folder)
 
 
-def mean_probabilities(names: tuple[str, ...], part: str) -> np.ndarray:
-    "The mean over variants of what they say about a part."
-    return np.mean([probabilities(np.load(file_of(name))[part], True) for name in names], axis=0)
+def predict_logits(folder: Path, texts: Iterable[str]) -> np.ndarray:
+    "The logits of a saved model before its temperature, (n_texts, n_labels)."
+    classifier = EmotionClassifier.from_pretrained(folder)
+    return classifier.logits(texts) * getattr(classifier.config, "emo_nb_temperature", 1)
 
 
-def of_run(run: Run, parts: dict[str, Any]) -> dict[str, np.ndarray]:
-    "The logits of a run, before its temperature."
-    classifier = EmotionClassifier.load(run.folder)
-    warmth = classifier.model.config.emo_nb_temperature
-    return {part: classifier.logits(parts[part].text) * warmth for part in ("dev", "train")}
-
-
-def trained(variant: Variant, parts: dict[str, Any], labels: list[str]) -> dict[str, np.ndarray]:
-    "Train a variant; its logits on dev, and on train for those that it will teach."
-    minilm = find_encoder("minilm")
-    tokenizer = tokenizer_of(minilm, max_length=256)
-    truth = {part: encode_targets(labels, list(parts[part].targets)) for part in ("train", "dev")}
-    texts, targets, heads = list(parts["train"].text), variant.targets(truth["train"]), list(labels)
-    if variant.teachers:
-        targets = ((targets + mean_probabilities(variant.teachers, "train")) / 2).astype(np.float32)
-    loss = variant.loss(truth["train"]) if variant.loss is adjusted else variant.loss
-    if variant.two_heads:
-        texts, targets, heads, loss = with_prompts(texts, targets, heads)
-    model = new_classifier(minilm, heads, "minilm", variant.settings.seed, multi_label=True)
-    if variant.encoder_says == "first":
-        model = plain(minilm, heads, variant.settings.seed)
-    model = variant.change(with_layers(model))
-    dev_targets = np.pad(truth["dev"], ((0, 0), (0, len(heads) - len(labels))))
-    dev = TextDataset(list(parts["dev"].text), tokenizer, dev_targets)
-    with TemporaryDirectory() as folder:
-        ours = (lambda outputs, wanted, num_items_in_batch=None: loss(outputs.logits, wanted)) if loss else None
-        fit(model, tokenizer, TextDataset(texts, tokenizer, targets), dev, Path(folder), variant.settings, ours)
-    classifier = EmotionClassifier(model, tokenizer)
-    return {part: classifier.logits(parts[part].text)[:, : len(labels)].astype(np.float32) for part in ("dev", "train")}
-
-
-def with_prompts(texts: list[str], targets: np.ndarray, heads: list[str]) -> tuple[Any, ...]:
-    "GoEmotions' comments and EmpatheticDialogues' prompts, each with targets for its own labels only."
-    frame = load("empathetic", unit="prompt").frame
-    prompts = frame[frame.split == "train"]
-    other = encode_targets(EMPATHETIC, list(prompts.labels))
-    both = np.full((len(targets) + len(other), len(heads) + len(EMPATHETIC)), np.nan, dtype=np.float32)
-    both[: len(targets), : len(heads)], both[len(targets) :, len(heads) :] = targets, other
-    return [*texts, *prompts.text], both, [*heads, *(f"empathetic {label}" for label in EMPATHETIC)], masked
-
-
-def plain(folder: Path, heads: list[str], seed: int) -> Any:
-    "transformers' classifier as it comes: no added layer, the first token through a fresh pooler."
-    from transformers import AutoModelForSequenceClassification, set_seed
-
-    set_seed(seed)
-    model = AutoModelForSequenceClassification.from_pretrained(
-        folder, num_labels=len(heads), problem_type="multi_label_classification", hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0, attn_implementation="eager",
-    )  # fmt: skip
-    return model
-
-
-def scored(logits: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    "Macro-F1 with thresholds from other folds of dev, mean average precision, log-loss a row; all with the best temperature."
-    logits = logits / temperature(logits, truth, True)
+def dev_scores(logits: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    "Cross-validated macro-F1, mean average precision and the log-loss of a row, all at the best temperature."
+    logits = logits / fit_temperature(logits, truth, True)
     return {
-        "macro_f1": across_folds(probabilities(logits, True), truth, thresholds),
+        "macro_f1": cross_validated_f1(expit(logits), truth, choose_thresholds),
         "average_precision": round(float(average_precision_score(truth, logits, average="macro")), 4),
         "log_loss": round(log_loss(logits, truth, True), 4),
     }
 
 
-def by_label(logits: np.ndarray, truth: np.ndarray, labels: list[str]) -> dict[str, float]:
-    "Average precision of each label on dev."
-    found = average_precision_score(truth, logits, average=None)
-    return {label: round(float(value), 4) for label, value in zip(labels, found, strict=True)}
-
-
-def across_folds(proba: np.ndarray, truth: np.ndarray, way: Callable[..., np.ndarray], folds: int = 5) -> float:
-    "Macro-F1 on dev where each fifth of the rows gets the thresholds that suit the other four; mean of four draws."
-    found = []
+def cross_validated_f1(proba: np.ndarray, truth: np.ndarray, choose: Callable[..., np.ndarray]) -> float:
+    "Macro-F1 where each fifth of the rows gets the thresholds chosen on the others; the mean over four draws."
+    scores = []
     for draw in range(4):
-        fold = np.random.default_rng(draw).permutation(len(truth)) % folds
-        said = np.zeros(truth.shape, dtype=bool)
-        for k in range(folds):
-            said[fold == k] = proba[fold == k] >= way(proba[fold != k], truth[fold != k])
-        hits = (said & (truth > 0)).sum(axis=0)
-        found.append((2 * hits / np.maximum(said.sum(axis=0) + truth.sum(axis=0), 1)).mean())
-    return round(float(np.mean(found)), 4)
+        fold = np.random.default_rng(draw).permutation(len(truth)) % 5
+        predicted = np.zeros(truth.shape, dtype=bool)
+        for k in range(5):
+            predicted[fold == k] = proba[fold == k] >= choose(proba[fold != k], truth[fold != k])
+        scores.append(f1_score(truth, predicted, average="macro", zero_division=0))
+    return round(float(np.mean(scores)), 4)
 
 
-GRID = expit(np.arange(-4, 3, 0.1))
-
-
-def curves(proba: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    "F1 of each label over the grid: (n_labels, n_grid)."
-    return np.stack([f1_curve(proba[:, j], truth[:, j], GRID) for j in range(truth.shape[1])])
-
-
-def drawn(proba: np.ndarray, truth: np.ndarray, prior_rows: float = 20) -> np.ndarray:
-    "Each label's best on its smoothed curve, averaged with the mean curve of all labels."
-    smooth, rows = gaussian_filter1d(curves(proba, truth), 5, axis=1, mode="nearest"), truth.sum(axis=0)[:, None]
-    return GRID[((rows * smooth + prior_rows * smooth.mean(axis=0)) / (rows + prior_rows)).argmax(axis=1)]
+def best_thresholds(proba: np.ndarray, truth: np.ndarray, prior_rows: float, smoothing: float = 1e-3) -> np.ndarray:
+    "Each label's best on its F1 curve, averaged with the mean curve of all labels, which weighs as so many rows."
+    step = 0.1
+    grid = expit(np.arange(-4, 3, step))
+    curves = np.stack([f1_curve(p, y, grid) for p, y in zip(proba.T, truth.T, strict=True)])
+    curves = gaussian_filter1d(curves, smoothing / step, axis=1, mode="nearest")
+    return grid[(truth.sum(axis=0)[:, None] * curves + prior_rows * curves.mean(axis=0)).argmax(axis=1)]
 
 
 THRESHOLDS: dict[str, Callable[..., np.ndarray]] = {
     "one half for all": lambda proba, truth: np.full(truth.shape[1], 0.5),
-    "one for all, from dev": lambda proba, truth: np.full(truth.shape[1], GRID[curves(proba, truth).mean(0).argmax()]),
-    "each label's best": lambda proba, truth: GRID[curves(proba, truth).argmax(axis=1)],
-    "each label's best, smoothed": lambda proba, truth: thresholds(proba, truth, prior_rows=0),
-    "smoothed, drawn to all labels' best": drawn,
-    "smoothed, drawn to what the model expects": thresholds,
-    "what the model expects": lambda proba, truth: thresholds(proba, 0 * truth),
+    "one for all, from dev": partial(best_thresholds, prior_rows=1e9),
+    "each label's best": partial(best_thresholds, prior_rows=0),
+    "each label's best, smoothed": partial(choose_thresholds, prior_rows=0),
+    "smoothed, drawn to all labels' best": partial(best_thresholds, prior_rows=20, smoothing=0.5),
+    "smoothed, drawn to what the model expects": choose_thresholds,
+    "what the model expects": lambda proba, truth: choose_thresholds(proba, 0 * truth),
 }

@@ -3,7 +3,7 @@
 python tools/pages.py nbs/feasibility/04_explore.ipynb …   run these pages and save their outputs (all where none is named)
 python tools/pages.py --check [PAGE …]                     change nothing; exit 1 where an output differs
 
-Cells flagged `slow`, `cuda`, `notest` or `eval: false` are not run and keep their outputs. A cell with the line
+Cells flagged `slow`, `cuda` or `notest` are not run and keep their outputs. A cell with the line
 `#| varies: true` prints numbers that depend on the machine, such as scores of a model trained on the page: its words are
 compared, its numbers are not. Progress bars and warnings are never saved.
 """
@@ -21,7 +21,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 ROOT = Path(__file__).resolve().parent.parent
-SKIPPED = re.compile(r"^#\|\s*(slow|cuda|notest|eval:\s*false)\b", re.MULTILINE)
+SKIPPED = re.compile(r"^#\|\s*(slow|cuda|notest)\b", re.MULTILINE)
 VARIES = re.compile(r"^#\|\s*varies:\s*true", re.MULTILINE)
 SHOWN = ("text/html", "text/markdown", "image/png", "text/plain")  # the first that an output has is compared
 
@@ -87,6 +87,8 @@ def main() -> int:
     parser.add_argument("pages", nargs="*", type=Path, metavar="PAGE", help="notebooks; all where none is named")
     parser.add_argument("--check", action="store_true", help="compare, and change nothing")
     options = parser.parse_args()
+    if not os.environ.get("EMO_NB_DATA"):
+        parser.error("EMO_NB_DATA is not set: the pages would show the built-in sample; name the folder of the corpora")
     failed = False
     for page in options.pages or all_pages():
         print(f"{page} ...", flush=True)

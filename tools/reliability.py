@@ -11,28 +11,29 @@ import sys
 import tempfile
 from pathlib import Path
 
-from emo_nb.core import whole_file
-from emo_nb.rundir import provenance, utc_now
+from emo_nb.io.files import atomic_file
+from emo_nb.report import provenance, utc_now
 
 ROOT = Path(__file__).resolve().parent.parent
 NUMBERS = {"KILLS": "50", "FUZZ": "20000", "TEXTS": "10000"}
 
 
 def main() -> None:
+    "Run the tests, add up what they tried, and write results/reliability.json."
     started = utc_now()
-    with tempfile.TemporaryDirectory() as name:
-        counts = Path(name) / "tried.jsonl"
-        env = {**NUMBERS, **os.environ, "TRIED": str(counts)}
-        done = subprocess.run([sys.executable, "-m", "pytest", "-m", "reliability"], cwd=ROOT, env=env)
-        if done.returncode:
-            raise SystemExit(done.returncode)
-        found = [json.loads(line) for line in counts.read_text().splitlines()]
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "tried.jsonl"
+        env = {**NUMBERS, **os.environ, "TRIED": str(log)}
+        process = subprocess.run([sys.executable, "-m", "pytest", "-m", "reliability"], cwd=ROOT, env=env)
+        if process.returncode:
+            raise SystemExit(process.returncode)
+        counts = [json.loads(line) for line in log.read_text().splitlines()]
     numbers = {name: env[name] for name in NUMBERS}
-    record = {**provenance(started), "command": "make reliability", "numbers": numbers, "found": found}
-    with whole_file(ROOT / "results" / "reliability.json") as beside:
-        beside.write_text(json.dumps(record, indent=1) + "\n")
-    for each in found:
-        print(f"{each['tried']:>8,}  {each['what']}  ({each['test']})")
+    record = {**provenance(started), "command": "make reliability", "numbers": numbers, "found": counts}
+    with atomic_file(ROOT / "results" / "reliability.json") as temporary:
+        temporary.write_text(json.dumps(record, indent=1) + "\n")
+    for count in counts:
+        print(f"{count['tried']:>8,}  {count['what']}  ({count['test']})")
 
 
 if __name__ == "__main__":

@@ -7,243 +7,294 @@ is already there is used as it is, so that a part can be made again or added wit
 
 import argparse
 import shutil
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from ablations import SEEDS as NAMES
+from ablations import SEEDS as SEED_VARIANTS
 from ablations import ablations
-from experiments import ROOT, RUNS, SEEDS, kept, made, of_task, parts_of, spread, write
+from experiments import (
+    ROOT,
+    RUNS,
+    SEEDS,
+    load_splits,
+    summarize_run,
+    summarize_seeds,
+    train_run,
+    train_shared,
+    train_task,
+    write_result,
+)
 
-from emo_nb.baselines import BASELINES, baseline, mean_states
-from emo_nb.compare import by_part, compare, corpus_probe, leaks
-from emo_nb.corpora import load, read
-from emo_nb.evaluate import indicators, metrics, predictions
-from emo_nb.model import find_encoder, tokenizer_of
+from emo_nb.corpora import load_corpus, read_corpus
+from emo_nb.evaluate import compute_metrics, group_keys, prediction_table, truth_and_predicted
+from emo_nb.model import find_encoder, load_tokenizer
+from emo_nb.plots import plot_scores
 from emo_nb.predict import EmotionClassifier
-from emo_nb.prepare import label_for
-from emo_nb.results import OURS, beside_published, plot_scores
-from emo_nb.rundir import Run, utc_now
-from emo_nb.sources import places
-from emo_nb.taxonomy import task_named
+from emo_nb.prepare import map_labels
+from emo_nb.report import Run, utc_now
+from emo_nb.sources import search_places
+from emo_nb.study.baselines import BASELINES, baseline, mean_embeddings
+from emo_nb.study.compare import compare_paired, find_leaks, probe_corpus, scores_by_part
+from emo_nb.study.results import PROJECT, comparison_table
+from emo_nb.taxonomy import get_task
 
-ALL, FIRST = {"full": SEEDS, "lora": SEEDS}, {"full": SEEDS, "lora": SEEDS[:1]}
-SAME = ["corpus", "group", "role", "text"]  # what makes two rows of a test set the same
-TASKS = {"goemotions28": ALL, "empathetic32": ALL, "ekman7": FIRST, "sentiment4": FIRST}  # seeds of each method
+ALL_SEEDS = {"finetune": SEEDS, "lora": SEEDS}
+ONE_LORA_SEED = {"finetune": SEEDS, "lora": SEEDS[:1]}
+TASK_SEEDS = {  # the seeds of each method
+    "goemotions28": ALL_SEEDS,
+    "empathetic32": ALL_SEEDS,
+    "ekman7": ONE_LORA_SEED,
+    "sentiment4": ONE_LORA_SEED,
+}
+ROW_KEY = ["corpus", "group", "role", "text"]  # what makes two rows of a test set the same
 
 
-def a_task(name: str) -> None:
-    "Several seeds of full fine-tuning and of LoRA, the baselines on the same rows, and paired differences."
+def compare_methods(task: str) -> None:
+    """Several seeds of fine-tuning and of LoRA, the baselines on the same rows, and paired differences.
+
+    Writes results/TASK.json: `runs` and `seeds` for each method, `baselines` for each kind, and `paired`, the
+    differences in macro-F1 between the first seeds.
+    """
     started = utc_now()
-    runs = {method: [of_task(name, method, seed) for seed in TASKS[name][method]] for method in ("full", "lora")}
-    first = runs["full"][0]
-    parts, labels, several = parts_of(first)
-    minilm = find_encoder("minilm")
-    simple = {}
+    runs = {method: [train_task(task, method, seed) for seed in seeds] for method, seeds in TASK_SEEDS[task].items()}
+    first = runs["finetune"][0]
+    labels, multi_label = first.config["labels"], first.config["multi_label"]
+    splits, minilm = load_splits(first), find_encoder("minilm")
+    tokenizer = load_tokenizer(minilm, max_length=256)
+    tables, baselines = {}, {}
     for kind in BASELINES:
-        table, cuts = baseline(kind, parts, labels, several, minilm, tokenizer_of(minilm, max_length=256))
-        simple[kind] = metrics(table, labels, cuts)
-        if kind == "words":
-            gain = compare(table, first.predictions, labels)
+        tables[kind], thresholds = baseline(kind, splits, labels, multi_label, minilm, tokenizer)
+        baselines[kind] = compute_metrics(tables[kind], labels, thresholds)
     record = {
-        "runs": {method: [kept(run) for run in made_runs] for method, made_runs in runs.items()},
-        "seeds": {method: spread(made_runs) for method, made_runs in runs.items()},
-        "baselines": simple,
+        "runs": {method: [summarize_run(run) for run in of_method] for method, of_method in runs.items()},
+        "seeds": {method: summarize_seeds(of_method) for method, of_method in runs.items()},
+        "baselines": baselines,
         "paired": {
-            "full over words": gain,
-            "full over lora": compare(runs["lora"][0].predictions, first.predictions, labels),
+            "finetune over tfidf": compare_paired(tables["tfidf"], first.predictions, labels),
+            "finetune over lora": compare_paired(runs["lora"][0].predictions, first.predictions, labels),
         },
     }
-    write(name, record, started)
+    write_result(task, record, started)
 
 
-def the_leaks() -> None:
-    "GoEmotions' official test texts against the whole official training part, and scores with and without them."
+def measure_leaks() -> None:
+    "GoEmotions' official test texts beside the whole official training part, and scores with and without the leaks."
     started = utc_now()
-    run = of_task("goemotions28")
-    frame = load("goemotions").frame
-    train = frame[frame.split == "train"].text
-    test = run.predictions.text
+    run = train_task("goemotions28")
+    labels, table = run.config["labels"], run.predictions
+    frame = load_corpus("goemotions").frame
+    train, test = frame[frame.split == "train"].text, table.text
     minilm = find_encoder("minilm")
-    states = [mean_states(texts, minilm, tokenizer_of(minilm, max_length=256)) for texts in (test, train)]
-    found = leaks(test, train, *states)
-    clean = pd.Series(np.where(found.leak == "none", "not in train", "in train, " + found.leak))
-    merged = pd.Series(np.where(found.leak == "none", "without leaks", "leaks"))
+    tokenizer = load_tokenizer(minilm, max_length=256)
+    leaks = find_leaks(test, train, *(mean_embeddings(texts, minilm, tokenizer) for texts in (test, train)))
+    is_clean = leaks.leak == "none"
+    by_kind = pd.Series(np.where(is_clean, "not in train", "in train, " + leaks.leak))
+    by_part = pd.Series(np.where(is_clean, "without leaks", "leaks"))
     record = {
-        "counts": found.leak.value_counts().to_dict(),
+        "counts": leaks.leak.value_counts().to_dict(),
         "train_rows": len(train),
-        "by_leak": by_part(run.predictions, run.config["labels"], clean).to_dict("index"),
-        "by_part": by_part(run.predictions, run.config["labels"], merged).to_dict("index"),
+        "by_leak": scores_by_part(table, labels, by_kind).to_dict("index"),
+        "by_part": scores_by_part(table, labels, by_part).to_dict("index"),
         "all": run.metrics["goemotions"],
     }
-    write("leaks", record, started)
+    write_result("leaks", record, started)
 
 
-def the_splits() -> None:
-    "What the study's random split of rows is worth: the same task, trained and tested on both splits."
+def compare_splits() -> None:
+    """What the study's random split of rows is worth: the same task, trained and tested on both splits.
+
+    The two runs are compared on the test rows that both splits have: neither has trained on them, but the study's
+    has trained on other utterances of the same conversations.
+    """
     started = utc_now()
-    runs = {
-        how: made(f"shared10-both-{how}-42", "--method", "full", "--split", how, "--seed", "42")
-        for how in ("group", "study")
-    }
-    record = {"runs": {how: kept(run) for how, run in runs.items()}, "paired": {}}
-    tables = [run.predictions.drop_duplicates(SAME) for run in runs.values()]
-    common = tables[0][SAME].merge(tables[1][SAME])  # neither has trained on them; the second on their neighbours
-    first, second = (common.merge(table, on=SAME) for table in tables)
+    runs = {split: train_shared(split=split) for split in ("group", "study")}
+    labels = runs["group"].config["labels"]
+    record: dict[str, Any] = {"runs": {split: summarize_run(run) for split, run in runs.items()}, "paired": {}}
+    tables = [run.predictions.drop_duplicates(ROW_KEY) for run in runs.values()]
+    common = tables[0][ROW_KEY].merge(tables[1][ROW_KEY])
+    tables = [common.merge(table, on=ROW_KEY) for table in tables]
     for corpus in ("goemotions", "empathetic"):
-        pair = [table[table.corpus == corpus].reset_index(drop=True) for table in (first, second)]
+        pair = [table[table.corpus == corpus].reset_index(drop=True) for table in tables]
         scores = {
-            how: metrics(t, runs[how].config["labels"])[corpus]["macro_f1"] for how, t in zip(runs, pair, strict=True)
+            split: compute_metrics(table, run.config["labels"])[corpus]["macro_f1"]
+            for (split, run), table in zip(runs.items(), pair, strict=True)
         }
-        gap = compare(*pair, runs["group"].config["labels"])
-        record["paired"][corpus] = {"rows": len(pair[0]), "scores": scores, **gap}
-    write("splits", record, started)
+        record["paired"][corpus] = {"rows": len(pair[0]), "scores": scores, **compare_paired(*pair, labels)}
+    write_result("splits", record, started)
 
 
-def the_corpora() -> None:
-    "Training corpus down, test corpus across; the probe; roles; raters who agreed and who did not."
+def compare_corpora() -> None:
+    """Each training corpus on each test corpus; the corpus probe; who wrote the text; raters who agree and who do not.
+
+    Writes results/corpora.json: `matrix` (training corpus, test corpus) and `paired` (both corpora over one, on that
+    one), on the rows that every run holds out for testing; `probe`, `roles` and `raters`, on all test rows of the run
+    on both corpora.
+    """
     started = utc_now()
-    runs = {
-        name: made(
-            f"shared10-{name}-group-42", "--corpus", name, "--method", "full", "--split", "group", "--seed", "42"
-        )
-        for name in ("goemotions", "empathetic")
-    }
-    runs["both"] = made("shared10-both-group-42", "--method", "full", "--split", "group", "--seed", "42")
-    parts, labels, _ = parts_of(runs["both"])
-    test = parts["test"].reset_index(drop=True)
-    shared = sorted(set.intersection(*(set(rows.label) for _, rows in test.groupby("corpus", observed=True))))
-    matrix, tables = {}, {}
-    for name, run in runs.items():
-        classifier = EmotionClassifier.load(run.folder)
-        proba = pd.DataFrame(0.0, index=test.index, columns=labels)
-        proba[classifier.labels] = classifier.predict_proba(test.text, progress=True)
-        tables[name] = table = predictions(test, proba.to_numpy(), labels)
-        matrix[name] = over_shared(table, shared)
+    runs = {name: train_shared(name) for name in ("goemotions", "empathetic", "both")}
+    splits, labels = {name: load_splits(run) for name, run in runs.items()}, runs["both"].config["labels"]
+    test = splits["both"]["test"].reset_index(drop=True)
+    tables = {name: predict_all_labels(run, test, labels) for name, run in runs.items()}
     both = tables["both"]
     empathetic = both[both.corpus == "empathetic"]
+    # each run draws its own split, so some of these test rows are training rows of the runs on one corpus
+    tested_by_one = pd.concat([splits[name]["test"] for name in ("goemotions", "empathetic")])
+    is_held_out = group_keys(test).isin(group_keys(tested_by_one))
+    held_out = {name: table[is_held_out] for name, table in tables.items()}
+    targets = test[is_held_out].groupby("corpus", observed=True).targets
+    shared = sorted(set.intersection(*(set(rows.explode()) for _, rows in targets)))
     record = {
-        "runs": {name: kept(run) for name, run in runs.items()},
+        "runs": {name: summarize_run(run) for name, run in runs.items()},
         "shared_labels": shared,
-        "matrix": matrix,
+        "held_out_rows": targets.size().to_dict(),
+        "matrix": {name: scores_on_shared_labels(table, shared) for name, table in held_out.items()},
         "paired": {
-            f"both over {name}, on {name}": compare(*(t[t.corpus == name] for t in (tables[name], both)), labels)
+            f"both over {name}, on {name}": compare_paired(
+                *(table[table.corpus == name] for table in (held_out[name], held_out["both"])), labels
+            )
             for name in ("goemotions", "empathetic")
         },
-        "probe": corpus_probe(parts["train"], parts["test"], labels),
+        "probe": probe_corpus(splits["both"]["train"], splits["both"]["test"], labels),
         "roles": {
-            **by_part(empathetic, labels, empathetic.role).to_dict("index"),
-            **prompts(runs["both"], empathetic, labels),
+            **scores_by_part(empathetic, labels, empathetic.role).to_dict("index"),
+            **scores_on_prompts(runs["both"], empathetic, labels),
         },
-        "raters": raters(both[both.corpus == "goemotions"], labels),
+        "raters": scores_by_agreement(both[both.corpus == "goemotions"], labels),
     }
-    write("corpora", record, started)
+    write_result("corpora", record, started)
 
 
-def over_shared(table: pd.DataFrame, shared: list[str]) -> dict[str, Any]:
-    "Macro-F1 over the labels that both corpora have, on the rows that have one of them, for each test corpus."
+def predict_all_labels(run: Run, rows: pd.DataFrame, labels: list[str]) -> pd.DataFrame:
+    "A run's prediction table over `labels`; those that it was not trained on get probability 0."
+    classifier = EmotionClassifier.from_pretrained(run.folder)
+    proba = pd.DataFrame(0.0, index=rows.index, columns=labels)
+    proba[classifier.labels] = classifier.predict_proba(rows.text, show_progress_bar=True)
+    return prediction_table(rows, proba.to_numpy(), labels)
+
+
+def scores_on_shared_labels(table: pd.DataFrame, shared: list[str]) -> dict[str, Any]:
+    "Scores over the labels that both corpora have, on the rows with one of them, for each test corpus and `both`."
     rows = table[table.label.isin(shared)]
-    where = pd.concat([rows, rows], ignore_index=True)
-    which = pd.concat([rows.corpus.astype(str), pd.Series("both", index=rows.index)], ignore_index=True)
-    return by_part(where, shared, which).to_dict("index")
+    twice = pd.concat([rows, rows], ignore_index=True)
+    part = pd.concat([rows.corpus.astype(str), pd.Series("both", index=rows.index)], ignore_index=True)
+    return scores_by_part(twice, shared, part).to_dict("index")
 
 
-def prompts(run: Run, tested: pd.DataFrame, labels: list[str]) -> dict[str, Any]:
-    "The same model on the prompts of the conversations that it was tested on."
-    frame = load("empathetic", unit="prompt").frame
-    rows = label_for(frame[frame.group.isin(tested.group)], task_named("shared10"))
-    proba = EmotionClassifier.load(run.folder).predict_proba(rows.text)
-    table = predictions(rows, proba, labels)
-    return by_part(table, labels, table.role).to_dict("index")
+def scores_on_prompts(run: Run, tested: pd.DataFrame, labels: list[str]) -> dict[str, Any]:
+    "Scores of a run on the prompts of the conversations that it was tested on."
+    frame = load_corpus("empathetic", unit="prompt").frame
+    rows = map_labels(frame[frame.group.isin(tested.group)], get_task("shared10"))
+    proba = EmotionClassifier.from_pretrained(run.folder).predict_proba(rows.text)
+    table = prediction_table(rows, proba, labels)
+    return scores_by_part(table, labels, table.role).to_dict("index")
 
 
-def raters(table: pd.DataFrame, labels: list[str]) -> dict[str, Any]:
-    "Test comments of which single raters' answers are at hand: did each of these name the label that was kept?"
-    raw = sorted(hit for _, place in places() for hit in place.glob("go*emotions*sample.csv"))
-    said = pd.concat([read(path).frame for path in raw]).groupby("group").labels.agg(list)
-    known = table[table.group.isin(said.index)]
-    agreed = [all(label in one for one in said[group]) for group, label in zip(known.group, known.label, strict=True)]
-    return by_part(known, labels, pd.Series(np.where(agreed, "raters agree", "a rater differs"))).to_dict("index")
+def scores_by_agreement(table: pd.DataFrame, labels: list[str]) -> dict[str, Any]:
+    "Scores on the test comments whose raters' answers are at hand: did each rater name the label that was kept?"
+    files = sorted(file for _, folder in search_places() for file in folder.glob("go*emotions*sample.csv"))
+    answers = pd.concat([read_corpus(file).frame for file in files]).groupby("group").labels.agg(list)
+    known = table[table.group.isin(answers.index)]
+    agreed = [
+        all(label in answer for answer in answers[group]) for group, label in zip(known.group, known.label, strict=True)
+    ]
+    part = pd.Series(np.where(agreed, "raters agree", "a rater differs"))
+    return scores_by_part(known, labels, part).to_dict("index")
 
 
-def the_ablations() -> None:
+def measure_choices() -> None:
     "One change at a time to the recipe, scored on dev."
     started = utc_now()
-    runs = {name: of_task("goemotions28", seed=seed) for name, seed in zip(NAMES, SEEDS, strict=True)}
-    runs["LoRA"] = of_task("goemotions28", "lora")
-    write("ablations", ablations(runs), started)
+    runs = {name: train_task("goemotions28", seed=seed) for name, seed in zip(SEED_VARIANTS, SEEDS, strict=True)}
+    runs["LoRA"] = train_task("goemotions28", "lora")
+    write_result("ablations", ablations(runs), started)
 
 
-def the_units() -> None:
-    "What counts as one text of EmpatheticDialogues: an utterance, the speaker's turns, the dialogue, the prompt."
+def compare_units() -> None:
+    "What counts as one text of EmpatheticDialogues: an utterance, the speaker's turns, the dialogue or the prompt."
     started = utc_now()
-    units = ("utterance", "speaker", "dialogue", "prompt")
-    words = ("--task", "empathetic32", "--method", "full", "--seed", "42")
-    runs = {unit: made(f"empathetic32-full-42-{unit}", *words, "--unit", unit) for unit in units[:-1]}
-    runs["prompt"] = of_task("empathetic32")
-    write("units", {"runs": {unit: kept(run) for unit, run in runs.items()}}, started)
+    options = ("--task", "empathetic32", "--method", "finetune", "--seed", str(SEEDS[0]))
+    runs = {
+        unit: train_run(f"empathetic32-finetune-{SEEDS[0]}-{unit}", *options, "--unit", unit)
+        for unit in ("utterance", "speaker", "dialogue")
+    }
+    runs["prompt"] = train_task("empathetic32")
+    write_result("units", {"runs": {unit: summarize_run(run) for unit, run in runs.items()}}, started)
 
 
-def the_errors() -> None:
-    "Which label is given for which, the surest mistakes, and test rows whose own label looks wrong to the model."
+def collect_errors() -> None:
+    """Which label is predicted for which, the most confident mistakes, and labels that the model doubts.
+
+    Writes results/errors.json. For each task: `rows`, how many test rows have each label; `missed_for`, how often a
+    label was missed and another predicted in its row; `doubted`, how often a label got a probability below 0.02 in a
+    row where a wrong one got more than 0.8; and `surest`, the ids of the most confident mistakes.
+    """
     started = utc_now()
-    runs = {task: of_task(task) for task in ("goemotions28", "empathetic32")}
-    runs["shared10"] = made("shared10-both-group-42", "--method", "full", "--split", "group", "--seed", "42")
+    runs = {task: train_task(task) for task in ("goemotions28", "empathetic32")}
+    runs["shared10"] = train_shared()
     record = {}
     for task, run in runs.items():
         labels, table = run.config["labels"], run.predictions
-        truth, said = (indicators(table[column], labels) for column in ("label", "predicted"))
+        truth, predicted = truth_and_predicted(table, labels)
         proba = table[labels].to_numpy()
-        wrong = said & ~truth
+        wrong = predicted & ~truth
         doubted = (truth & (proba < 0.02)).any(axis=1) & ((proba > 0.8) & ~truth).any(axis=1)
         record[task] = {
             "labels": labels,
             "rows": truth.sum(axis=0).tolist(),
-            "missed_for": ((truth & ~said).T.astype(int) @ wrong.astype(int)).tolist(),
+            "missed_for": ((truth & ~predicted).T.astype(int) @ wrong.astype(int)).tolist(),
             "doubted": (truth[doubted] & (proba[doubted] < 0.02)).sum(axis=0).tolist(),
-            "surest": surest(table, proba * wrong, labels),
+            "surest": most_confident_errors(table, proba * wrong, labels),
         }
-    write("errors", record, started)
+    write_result("errors", record, started)
 
 
-def surest(table: pd.DataFrame, proba: np.ndarray, labels: list[str], most: int = 60) -> list[Any]:
-    "The short test texts that a wrong label was given to most surely: ids and what was said, not the texts."
-    sure = proba.max(axis=1)  # of the labels wrongly given
-    short = (table.text.str.len() <= 100).to_numpy() & (sure > 0)
+def most_confident_errors(
+    table: pd.DataFrame,
+    proba: np.ndarray,  # (n_rows, n_labels): of the labels wrongly predicted, 0 elsewhere
+    labels: Sequence[str],
+    n: int = 60,
+    max_characters: int = 100,
+) -> list[dict[str, Any]]:
+    "The `n` short texts whose wrong label has the highest probability: ids and labels only, not the texts."
+    confidence = proba.max(axis=1)
+    is_candidate = (table.text.str.len() <= max_characters).to_numpy() & (confidence > 0)
     return [
         {
             "id": table.group[i],
             "label": table.label[i],
             "predicted": labels[proba[i].argmax()],
-            "probability": round(float(sure[i]), 3),
+            "probability": round(float(confidence[i]), 3),
         }
-        for i in np.argsort(-sure * short, kind="stable")[:most]
-        if short[i]
+        for i in np.argsort(-confidence * is_candidate, kind="stable")[:n]
+        if is_candidate[i]
     ]
 
 
-def the_picture() -> None:
-    "The bars of the landing page."
-    figure = plot_scores(beside_published("goemotions28"), "GoEmotions, 28 labels: macro-F1, official test set", OURS)
+def draw_picture() -> None:
+    "The bars of the landing page, nbs/images/goemotions28.png."
+    title = "GoEmotions, 28 labels: macro-F1, official test set"
+    figure = plot_scores(comparison_table("goemotions28"), title, PROJECT)
     (ROOT / "nbs/images").mkdir(exist_ok=True)
     figure.savefig(ROOT / "nbs/images/goemotions28.png", dpi=150)
 
 
-PARTS = {name: lambda name=name: a_task(name) for name in TASKS}
-PARTS |= {"leaks": the_leaks, "splits": the_splits, "corpora": the_corpora}
-PARTS |= {"units": the_units, "errors": the_errors, "ablations": the_ablations, "picture": the_picture}
+PARTS = {task: lambda task=task: compare_methods(task) for task in TASK_SEEDS}
+PARTS |= {"leaks": measure_leaks, "splits": compare_splits, "corpora": compare_corpora, "units": compare_units}
+PARTS |= {"errors": collect_errors, "ablations": measure_choices, "picture": draw_picture}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"one of: {', '.join(PARTS)}")
     parser.add_argument("--anew", action="store_true", help="train again, also what is already there")
-    words = parser.parse_args()
-    if unknown := [part for part in words.parts if part not in PARTS]:
+    arguments = parser.parse_args()
+    if unknown := [part for part in arguments.parts if part not in PARTS]:
         parser.error(f"there is no part {unknown[0]!r}; the parts are: {', '.join(PARTS)}")
-    if words.anew and RUNS.exists():
+    if arguments.anew and RUNS.exists():
         shutil.rmtree(RUNS)
-    for part in words.parts or PARTS:
+    for part in arguments.parts or PARTS:
         PARTS[part]()
 
 

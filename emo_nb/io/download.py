@@ -43,11 +43,17 @@ def is_reachable(url: str) -> bool:
     answered = threading.Event()
 
     def ask() -> None:
-        with suppress(Exception), requests.get(url, stream=True, timeout=ANSWER_SECONDS):
-            answered.set()
+        with suppress(Exception):
+            try:
+                with requests.get(url, stream=True, timeout=ANSWER_SECONDS):
+                    answered.set()
+            except requests.exceptions.SSLError:  # an answer, though not one to be trusted
+                answered.set()
 
-    threading.Thread(target=ask, daemon=True).start()
-    return answered.wait(ANSWER_SECONDS)
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(ANSWER_SECONDS)  # a refusal ends sooner
+    return answered.is_set()
 
 
 def download(url: str, sha256: str, target: Path) -> None:

@@ -17,7 +17,7 @@ from ..taxonomy import TASKS
 
 RESULTS_URL = "https://raw.githubusercontent.com/emo-nb/emo_nb/main/results/"
 PROJECT = "emo_nb"
-METHOD_NAMES = {"finetune": "every layer", "lora": "LoRA"}
+METHOD_NAMES = {"finetune": "every layer", "lora": "LoRA", "tfidf": "TF-IDF"}  # as the pages write them
 _MAKE_ANEW = "get it anew, or make it with `make results`"
 _EARLIER_NAMES = {"full": "finetune", "words": "tfidf"}
 
@@ -43,6 +43,9 @@ class TaskResult(Provenance):
         description="for each method and corpus, `mean` and `sd` of the scores"
     )
     baselines: dict[str, dict[str, Scores]] = Field(description="for each baseline and corpus")
+    paired: dict[str, dict[str, float | list[float]]] = Field(
+        {}, description="for each pair of models, what `compare_paired` returns"
+    )
 
 
 class BenchResult(Provenance):
@@ -104,12 +107,13 @@ def _schema_of(name: str) -> type[Record]:
 
 
 def _with_current_names(result: dict[str, Any]) -> dict[str, Any]:
-    "A task's result with today's names of methods and baselines as keys."
-    renamed = {
-        part: {_EARLIER_NAMES.get(key, key): value for key, value in result[part].items()}
-        for part in ("runs", "seeds", "baselines")
-    }
-    return {**result, **renamed}
+    "A task's result with today's names of methods and baselines as keys, in pairs (`finetune over tfidf`) as well."
+
+    def current(key: str) -> str:
+        return " over ".join(_EARLIER_NAMES.get(name, name) for name in key.split(" over "))
+
+    parts = [part for part in ("runs", "seeds", "baselines", "paired") if part in result]
+    return result | {part: {current(key): value for key, value in result[part].items()} for part in parts}
 
 
 def format_interval(metrics: dict[str, Any], score: str = "macro_f1") -> str:
@@ -154,7 +158,8 @@ def comparison_table(task: str) -> pd.DataFrame:
         {"name": f"{one.model}, {one.thresholds or 'one label'} ({one.million_parameters:,}M)", "score": one.value}
         for one in others.itertuples()
     ]
-    rows += [{"name": f"baseline: {name}", "score": m[corpus][score]} for name, m in result["baselines"].items()]
+    for name, metrics in result["baselines"].items():
+        rows.append({"name": f"baseline: {METHOD_NAMES.get(name, name)}", "score": metrics[corpus][score]})
     for method, runs in result["runs"].items():
         low, high = runs[0]["metrics"][corpus]["intervals"][score]
         name = f"{PROJECT}, {METHOD_NAMES[method]} ({runs[0]['parameters']['all'] / 1e6:.0f}M)"

@@ -1,16 +1,17 @@
-"""What is written appears whole or not at all, also where the place is a link, a device, or oddly named."""
+"""What is written appears complete or not at all, also where the place is a link, a device, or oddly named."""
 
 import os
 
 import pytest
 
-from emo_nb.core import ConfigError, part_folder, whole_dir, whole_file
+from emo_nb.core import ConfigError
+from emo_nb.io.files import atomic_dir, atomic_file, partial_dir
 
 
 def write(folder, text, force=False):
     "A folder as a run writes it."
-    with whole_dir(folder, "mark", force) as beside:
-        (beside / "mark").write_text(text)
+    with atomic_dir(folder, "mark", force) as temporary:
+        (temporary / "mark").write_text(text)
 
 
 @pytest.mark.parametrize("there", [True, False])
@@ -20,7 +21,7 @@ def test_a_link_to_a_folder_stays_one_and_its_folder_is_replaced(tmp_path, there
         write(tmp_path / "big/run", "old")
     (tmp_path / "run").symlink_to("big/run")
     for text in ("new", "newer"):
-        with part_folder(tmp_path / "run", {}):
+        with partial_dir(tmp_path / "run", {}):
             write(tmp_path / "run", text, force=True)
     assert (tmp_path / "run").is_symlink()
     assert (tmp_path / "big/run/mark").read_text() == "newer"
@@ -29,18 +30,16 @@ def test_a_link_to_a_folder_stays_one_and_its_folder_is_replaced(tmp_path, there
 
 def test_a_link_to_a_file_stays_one(tmp_path):
     (tmp_path / "a.csv").symlink_to("b.csv")
-    with whole_file(tmp_path / "a.csv") as beside:
-        beside.write_text("x")
+    with atomic_file(tmp_path / "a.csv") as temporary:
+        temporary.write_text("x")
     assert (tmp_path / "a.csv").is_symlink() and (tmp_path / "b.csv").read_text() == "x"
 
 
-@pytest.mark.parametrize("kind", ["pipe", "folder"])
-def test_what_is_no_file_is_not_replaced_by_one(tmp_path, kind):
-    (os.mkfifo if kind == "pipe" else os.mkdir)(tmp_path / "out")
-    with (
-        pytest.raises(ConfigError, match="out is no file but a folder, a pipe or a device"),
-        whole_file(tmp_path / "out"),
-    ):
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["pipe", "folder"])
+def test_a_pipe_or_folder_is_not_replaced_by_a_file(tmp_path, make):
+    make(tmp_path / "out")
+    refusal = pytest.raises(ConfigError, match="out is not a file but a folder, a pipe or a device")
+    with refusal, atomic_file(tmp_path / "out"):
         raise AssertionError("that came too late")
     assert not (tmp_path / "out").is_file()
 
@@ -50,6 +49,6 @@ def test_what_a_kill_left_beside_a_folder_comes_back_and_nothing_else_is_touched
     others = [tmp_path / ".x.deadbeef", tmp_path / ".a1.0123abcd"]
     for folder in (*others, tmp_path / f".{name}.0123abcd.old", tmp_path / f".{name}.4567abcd"):
         folder.mkdir()
-    with part_folder(tmp_path / name, {}):
+    with partial_dir(tmp_path / name, {}):
         pass
     assert sorted(tmp_path.iterdir()) == sorted([*others, tmp_path / name])

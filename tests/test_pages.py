@@ -1,0 +1,66 @@
+"""Every page runs from top to bottom in a fresh kernel and prints what is saved in it; its numbers come from results/."""
+
+import json
+import os
+import re
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+
+from pages import all_pages, differences, run_page  # noqa: E402
+
+RESULT_PAGES = [ROOT / "nbs/index.ipynb", *sorted((ROOT / "nbs/results").glob("2[1-9]_*.ipynb"))]
+RESULTS = sorted(path for path in (ROOT / "results").glob("*.json") if path.stem != "published")
+
+
+@pytest.mark.parametrize("page", all_pages(), ids=lambda page: page.stem)
+def test_a_page_prints_what_is_saved_in_it(page):
+    current = run_page(page)
+    if os.environ.get("EMO_NB_DATA"):  # on the built-in sample, the numbers are others
+        assert differences(nbformat.read(page, as_version=4), current) == []
+
+
+def numbers(value) -> list[float]:
+    "All numbers in a JSON value."
+    if isinstance(value, dict):
+        return [number for one in value.values() for number in numbers(one)]
+    if isinstance(value, list):
+        return [number for one in value for number in numbers(one)]
+    return [value] if isinstance(value, (int, float)) else []
+
+
+def numbers_in_files(page: Path) -> set[str]:
+    "The numbers of the result files that a page reads, as a page would write them."
+    code = "\n".join(cell.source for cell in nbformat.read(page, as_version=4).cells if cell.cell_type == "code")
+    files = [file for file in RESULTS if f'"{file.stem}"' in code]
+    values = [number for file in files for number in numbers(json.loads(file.read_text()))]
+    return {f"{value:.{digits}f}" for value in values for digits in range(1, 5)}
+
+
+@pytest.mark.parametrize("page", RESULT_PAGES, ids=lambda page: page.stem)
+def test_a_number_in_the_prose_of_a_page_stands_in_a_file_that_it_reads(page):
+    cells = nbformat.read(page, as_version=4).cells
+    prose = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    prose = re.sub(r"\]\([^)]*\)|`[^`]*`", "", prose)  # addresses and code
+    assert not set(re.findall(r"\d+\.\d+", prose)) - numbers_in_files(page)
+
+
+def runs(value) -> list[dict]:
+    "The runs that a result was made of."
+    if isinstance(value, dict):
+        return [value] if "train_seconds" in value else [run for one in value.values() for run in runs(one)]
+    return [run for one in value for run in runs(one)] if isinstance(value, list) else []
+
+
+@pytest.mark.parametrize("file", RESULTS, ids=lambda file: file.stem)
+def test_a_result_says_where_it_came_from(file):
+    record = json.loads(file.read_text())
+    assert all(record[key] for key in ("command", "date", "versions", "hardware"))
+    for run in runs(record):
+        assert run["command"].startswith("emo-nb run") and run["seed"] >= 0
+        assert all(len(sha256) == 64 for sha256 in run["files"].values())
