@@ -45,7 +45,7 @@ def plot_counts(counts: pd.Series | pd.DataFrame, title: str) -> "Figure":
     axes.xaxis.set_visible(False)
     if frame.shape[1] > 1:
         figure.legend(frameon=False, fontsize=8, loc="outside lower right", ncols=frame.shape[1])
-    _finish(axes, title, "top", "right")
+    _finish(axes, title, "top", "right", "bottom")
     return figure
 
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['layer_learning_rates', 'build_optimizer', 'compute_dev_metrics', 'training_arguments', 'build_trainer',
-           'training_history', 'fit', 'training_speed']
+           'training_history', 'training_speed', 'fit']
 
 # %% ../nbs/prototype/08_train.ipynb #ce415336
 import math
@@ -168,6 +168,13 @@ def build_trainer(callbacks: list[Any], **options: Any) -> Any:
         trainer.add_callback(callback)
     return trainer
 
+# %% ../nbs/prototype/08_train.ipynb #ec8da074
+def _longest_first(rows: TextDataset) -> Any:
+    "The rows by length: where memory does not suffice for the longest, it shows at once."
+    from torch.utils.data import Subset
+
+    return Subset(rows, np.argsort(rows.lengths)[::-1].tolist())  # type: ignore[arg-type]
+
 # %% ../nbs/prototype/08_train.ipynb #34729f7a
 def _callbacks(
     settings: TrainConfig, resume_from: Path | None, interrupt: DeferredInterrupt, show_progress_bar: bool
@@ -178,12 +185,41 @@ def _callbacks(
     averaged = [averaging_callback(power, resume_from)] if power is not None else []
     return [*shown, *averaged, checkpoints_callback(settings.save_steps, interrupt)]
 
+# %% ../nbs/prototype/08_train.ipynb #ab8a0621
+def _agree_on_checkpoint(args: Any, folder: Path) -> Path | None:
+    "The checkpoint that training resumes from. Of several processes, the first one decides on it and on the folder."
+    from accelerate.utils import broadcast_object_list
+
+    resume_from = None if args.process_index else last_checkpoint(folder)
+    args.output_dir, resume_from = broadcast_object_list([args.output_dir, resume_from])
+    return resume_from
+
 # %% ../nbs/prototype/08_train.ipynb #62b06d57
 def training_history(trainer: Any) -> pd.DataFrame:
     "The dev metrics, one row an epoch."
     history = pd.DataFrame([logs for logs in trainer.state.log_history if "eval_loss" in logs])
     columns = {f"eval_{name}": f"dev_{name}" for name in DEV_METRICS if f"eval_{name}" in history}
     return history[["epoch", *columns]].rename(columns=columns).round(4)
+
+# %% ../nbs/prototype/08_train.ipynb #231f013c
+def training_speed(trainer: Any, backend: Backend, seconds: float, resume_from: Path | None = None) -> dict[str, float]:
+    """Examples and tokens a second, scoring on dev included, and the share of padding among the tokens.
+
+    `utilisation`, where the architecture's arithmetic is known: the share of the machine's peak that it amounts to.
+    """
+    model, lengths, args = trainer.model, trainer.train_dataset.lengths, trainer.args
+    steps_before = int(resume_from.name.split("-")[1]) if resume_from else 0
+    epochs = args.num_train_epochs * (1 - steps_before / trainer.state.global_step)
+    speed = {
+        "examples_per_second": round(epochs * len(lengths) / seconds, 1),
+        "tokens_per_second": round(epochs * float(lengths.sum()) / seconds, 1),
+        "padding": round(float(trainer.padding), 4),
+    }
+    if hasattr(model.config, "intermediate_size"):
+        passes = 2 if hasattr(model, "peft_config") else 3
+        rate = epochs * passes * forward_flops(model.config, lengths) / seconds
+        speed["utilisation"] = round(rate / measure_peak_flops(backend) / args.world_size, 4)
+    return speed
 
 # %% ../nbs/prototype/08_train.ipynb #baa88d3e
 def fit(
@@ -226,23 +262,7 @@ def fit(
     history.attrs |= training_speed(trainer, backend, time.perf_counter() - start, resume_from)
     return history
 
-# %% ../nbs/prototype/08_train.ipynb #e2c9454b
-def _agree_on_checkpoint(args: Any, folder: Path) -> Path | None:
-    "The checkpoint that training resumes from. Of several processes, the first one decides on it and on the folder."
-    from accelerate.utils import broadcast_object_list
-
-    resume_from = None if args.process_index else last_checkpoint(folder)
-    args.output_dir, resume_from = broadcast_object_list([args.output_dir, resume_from])
-    return resume_from
-
-
-def _longest_first(rows: TextDataset) -> Any:
-    "The rows by length: where memory does not suffice for the longest, it shows at once."
-    from torch.utils.data import Subset
-
-    return Subset(rows, np.argsort(rows.lengths)[::-1].tolist())  # type: ignore[arg-type]
-
-
+# %% ../nbs/prototype/08_train.ipynb #7bd774dc
 def _run_trainer(
     trainer: Any, backend: Backend, folder: Path, resume_from: Path | None, interrupt: DeferredInterrupt
 ) -> None:
@@ -255,23 +275,3 @@ def _run_trainer(
         trainer.accelerator.wait_for_everyone()
     for name in ("forward", "_original_forward", "_is_accelerate_prepared"):
         model.__dict__.pop(name, None)  # accelerate's wrapper would go on rounding
-
-# %% ../nbs/prototype/08_train.ipynb #231f013c
-def training_speed(trainer: Any, backend: Backend, seconds: float, resume_from: Path | None = None) -> dict[str, float]:
-    """Examples and tokens a second, scoring on dev included, and the share of padding among the tokens.
-
-    `utilisation`, where the architecture's arithmetic is known: the share of the machine's peak that it amounts to.
-    """
-    model, lengths, args = trainer.model, trainer.train_dataset.lengths, trainer.args
-    steps_before = int(resume_from.name.split("-")[1]) if resume_from else 0
-    epochs = args.num_train_epochs * (1 - steps_before / trainer.state.global_step)
-    speed = {
-        "examples_per_second": round(epochs * len(lengths) / seconds, 1),
-        "tokens_per_second": round(epochs * float(lengths.sum()) / seconds, 1),
-        "padding": round(float(trainer.padding), 4),
-    }
-    if hasattr(model.config, "intermediate_size"):
-        passes = 2 if hasattr(model, "peft_config") else 3
-        rate = epochs * passes * forward_flops(model.config, lengths) / seconds
-        speed["utilisation"] = round(rate / measure_peak_flops(backend) / args.world_size, 4)
-    return speed

@@ -253,7 +253,7 @@ MISTAKES = {
     "no encoder in the folder": ((*RUN, "--encoder", "folder"), "folder", "config.json"),
     "unknown task": ((*RUN, "--task", "happiness"), "'happiness'", "shared10"),
     "no official split": ((*RUN, "--split", "official", "--corpus", "goemotions"), "goemotions", "--split group"),
-    "float16 on a CPU": ((*RUN, "--dtype", "float16", "--device", "cpu"), "float16 does not train on a CPU"),
+    "float16 on a CPU": ((*RUN, "--dtype", "float16", "--device", "cpu"), "float16 cannot train on a CPU"),
     "negative seed": ((*RUN, "--seed", "-1"), "seed", "-1"),
     "run below a file": ((*RUN, "--data", "own.csv", *OWN, "--out", "novel.txt/run"), "novel.txt/run"),
     "run onto a file": ((*RUN, "--out", "novel.txt"), "novel.txt is a file"),

@@ -33,7 +33,8 @@ from emo_nb.taxonomy import EMPATHETIC, get_task
 from emo_nb.train import fit
 
 FOLDER = Path(__file__).resolve().parent.parent / "runs" / "ablations"
-LABELS, FINETUNE = sorted(get_task("goemotions28").labels), METHOD_DEFAULTS["finetune"]
+LABELS = sorted(get_task("goemotions28").labels)
+ENCODER_RATE = METHOD_DEFAULTS["finetune"]["learning_rate"]
 SEEDS = ("the recipe", "another seed", "a third seed")
 
 
@@ -51,7 +52,7 @@ class Training:
     texts: list[str]
     targets: np.ndarray  # (n_texts, n_labels)
     trained: dict[str, Path]  # the folders of the variants before this one
-    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None  # of logits and targets; the model's own
+    loss: Callable[..., torch.Tensor] | None = None  # f(outputs, targets, num_items_in_batch); None: the model's own
 
 
 Change = Callable[[Training], dict[str, Any]]  # to the fields of a Training that change
@@ -70,9 +71,10 @@ def use_first_token(training: Training) -> dict[str, Any]:
         return {"model": new_model(encoder=Path(folder))}
 
 
-def asymmetric_loss(logits: torch.Tensor, targets: torch.Tensor, gamma: float = 4, clip: float = 0.05) -> torch.Tensor:
+def asymmetric_loss(outputs: Any, targets: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
     "Easy negatives count little, very easy ones not at all. Ridnik et al. 2021, arXiv 2009.14119."
-    p = logits.sigmoid()
+    gamma, clip = 4, 0.05
+    p = outputs.logits.sigmoid()
     q = (1 - p + clip).clamp(max=1)
     positive = targets * (1 - p) * p.clamp(min=1e-8).log()
     negative = (1 - targets) * (1 - q) ** gamma * q.clamp(min=1e-8).log()
@@ -82,7 +84,7 @@ def asymmetric_loss(logits: torch.Tensor, targets: torch.Tensor, gamma: float = 
 def adjust_logits(training: Training) -> dict[str, Any]:
     "The loss of logits to which the labels' log-odds are added. Menon et al. 2021, arXiv 2007.07314."
     log_odds = torch.from_numpy(logit(training.targets.mean(axis=0)))
-    return {"loss": lambda logits, targets: cross_entropy(logits + log_odds, targets)}
+    return {"loss": lambda outputs, targets, **others: cross_entropy(outputs.logits + log_odds, targets)}
 
 
 def add_prompts(training: Training) -> dict[str, Any]:
@@ -92,11 +94,16 @@ def add_prompts(training: Training) -> dict[str, Any]:
     first, second = training.targets, encode_labels(prompts.labels, EMPATHETIC)
     targets = np.full(np.add(first.shape, second.shape), np.nan, np.float32)
     targets[: len(first), : len(LABELS)], targets[len(first) :, len(LABELS) :] = first, second
+
+    def loss(outputs: Any, targets: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
+        is_known = ~targets.isnan()
+        return cross_entropy(outputs.logits[is_known], targets[is_known])
+
     return {
         "model": new_model([*LABELS, *(f"empathetic {label}" for label in EMPATHETIC)]),
         "texts": [*training.texts, *prompts.text],
         "targets": targets,
-        "loss": lambda logits, targets: cross_entropy(logits[~targets.isnan()], targets[~targets.isnan()]),
+        "loss": loss,
     }
 
 
@@ -112,7 +119,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any] | Change]] = {  # in words, and as
     "a third seed": ("the recipe again, other rows first", {"seed": 44}),
     "one epoch": ("1 epoch for 2", {"epochs": 1}),
     "three epochs": ("3 epochs for 2", {"epochs": 3}),
-    "slow head": ("the classifier learns at the encoder's rate", {"head_learning_rate": FINETUNE["learning_rate"]}),
+    "slow head": ("the classifier learns at the encoder's rate", {"head_learning_rate": ENCODER_RATE}),
     "no averaging": ("the last step's weights", {"averaging_power": None}),
     "longer averaging": ("every step weighs the same in the average", {"averaging_power": 0}),
     "no layer decay": ("every layer learns at the last one's rate", {"layer_decay": 1}),
@@ -141,10 +148,11 @@ def ablations(runs: dict[str, Run]) -> dict[str, Any]:
     for name, (what, change) in VARIANTS.items():
         print(f"\n{name}: {what}", flush=True)
         trained[name] = folder = runs[name].folder if name in runs else FOLDER / name.replace(" ", "_")
-        if not folder.exists() and isinstance(change, dict):
-            run_experiment(make_config(**change, out=folder))
-        elif not folder.exists():
-            train_changed(splits, change, trained, folder)
+        if not folder.exists():
+            if isinstance(change, dict):
+                run_experiment(make_config(**change, out=folder))
+            else:
+                train_changed(splits, change, trained, folder)
         logits[name] = predict_logits(folder, splits["dev"].text)[:, : len(LABELS)]
     scores = {name: {"what": what, **dev_scores(logits[name], truth)} for name, (what, _) in VARIANTS.items()}
     three = logit(expit([logits[name] for name in SEEDS]).mean(axis=0))
@@ -170,9 +178,8 @@ def train_changed(splits: Any, change: Change, trained: dict[str, Path], out: Pa
     n_added = training.targets.shape[1] - len(LABELS)  # labels of a second task
     train = TextDataset(training.texts, tokenizer, training.targets, multi_label=True)
     dev = TextDataset(dev_texts, tokenizer, np.pad(dev_targets, ((0, 0), (0, n_added))), multi_label=True)
-    loss = training.loss and (lambda outputs, targets, num_items_in_batch=None: training.loss(outputs.logits, targets))
     with TemporaryDirectory() as checkpoints, atomic_dir(out, "model") as folder:
-        fit(training.model, tokenizer, train, dev, Path(checkpoints), config.train, config.seed, loss)
+        fit(training.model, tokenizer, train, dev, Path(checkpoints), config.train, config.seed, training.loss)
         save_model(training.model, tokenizer, folder)
 
 

@@ -12,6 +12,7 @@ import os
 import threading
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from ..core import SourceError, UnreachableError, first_line
 from .files import atomic_dir
@@ -85,6 +86,12 @@ def _retrieve(url: str, sha256: str, target: Path) -> None:
     "Have pooch download the file; translate its errors."
     import pooch
     import requests
+    from tqdm.auto import tqdm
+
+    def with_bar(*args: Any) -> None:
+        "One attempt, with a bar that is gone, also where the attempt fails, before anything else is printed."
+        with tqdm(total=1, unit="B", unit_scale=True, leave=False, desc=target.name) as bar:  # pooch sets the total
+            pooch.HTTPDownloader(progressbar=bar, timeout=SILENCE_SECONDS)(*args)
 
     by_hand = "download it by hand and name it with --data"
     if not is_reachable(url):
@@ -94,7 +101,7 @@ def _retrieve(url: str, sha256: str, target: Path) -> None:
         target.parent, base_url="", registry={target.name: sha256}, urls={target.name: url}, retry_if_failed=RETRIES
     )
     try:
-        shelf.fetch(target.name, downloader=pooch.HTTPDownloader(progressbar=True, timeout=SILENCE_SECONDS))
+        shelf.fetch(target.name, downloader=with_bar)
     except requests.RequestException as error:
         raise SourceError(f"{url} cannot be downloaded ({first_line(error)}); {by_hand}") from error
     except ValueError as error:  # pooch: the hash differs
