@@ -97,6 +97,8 @@ class Config:
             if isinstance(path := getattr(self, name), os.PathLike):
                 object.__setattr__(self, name, os.fspath(path))  # it is written to a JSON file
         _check_types(self)
+        if not isinstance(self.train, TrainConfig):
+            raise ConfigError(f"the settings: train should be a TrainConfig, not {self.train!r:.40}; give one")
         if self.preset not in PRESET_NAMES:
             raise ConfigError(f"there is no preset {self.preset!r}; choose one of: {', '.join(PRESET_NAMES)}")
         check_own_table(self.data, self.text_col, self.label_col)
@@ -158,6 +160,9 @@ PRESET_NAMES = ("small", "full", "tiny")
 
 def _check_types(settings: TrainConfig | Config) -> None:
     "Raise `ConfigError` where a setting has another type or range than its annotation says."
+    for name, value in vars(settings).items():
+        if getattr(value, "shape", None) == ():  # a number of numpy's: JSON, in which runs are recorded, has none
+            object.__setattr__(settings, name, value.item())
     kinds: dict[str, Any] = {one.name: (one.type, ...) for one in fields(settings) if one.name != "train"}
     model = create_model("Settings", __config__=ConfigDict(strict=True), **kinds)
     values = {name: getattr(settings, name) for name in kinds}

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from fuzzing import check_reading, rows_and_texts, try_cases
-from helpers import check_mistake, check_sentence
+from helpers import check_sentence
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -23,7 +23,7 @@ from emo_nb.evaluate import prediction_table
 from emo_nb.io.readers import iter_texts
 from emo_nb.io.writers import FORMATTERS, escape_formula, unescape_formula
 from emo_nb.report import open_run, provenance, utc_now, write_run
-from emo_nb.taxonomy import EMPATHETIC, GOEMOTIONS
+from emo_nb.taxonomy import GOEMOTIONS
 
 pytestmark = pytest.mark.usefixtures("alone")
 MANY = int(os.environ.get("FUZZ", 5000))  # damaged files
@@ -73,19 +73,6 @@ def to_jsonl(columns: dict[str, list], path: Path, ascii_only: bool) -> None:
     path.write_text("".join(lines), encoding="utf-8", newline="\n")
 
 
-def to_splits(columns: dict[str, list], path: Path) -> None:
-    "As GoEmotions' splits: no header, nothing quoted, labels with commas between."
-    rows = zip(columns["text"], columns["labels"], columns["id"], strict=True)
-    lines = (f"{text}\t{','.join(map(str, labels))}\t{name}\n" for text, labels, name in rows)
-    path.write_text("".join(lines), encoding="utf-8", newline="\n")
-
-
-def to_plain(columns: dict[str, list], path: Path) -> None:
-    "As EmpatheticDialogues: a header, nothing quoted."
-    rows = [list(columns), *zip(*columns.values(), strict=True)]
-    path.write_text("".join(",".join(row) + "\n" for row in rows), encoding="utf-8", newline="\n")
-
-
 FORMS: dict[str, Callable[[dict[str, list], Path], object]] = {
     "comma.csv": lambda columns, path: to_csv(columns, path, ","),
     "quoted.csv": lambda columns, path: to_csv(columns, path, ",", csv.QUOTE_ALL),
@@ -106,19 +93,6 @@ def own_tables(draw, texts):
     return {name: columns[name] for name in draw(st.permutations(list(columns)))}
 
 
-def check_usable(read: Callable, path: Path, usable: list[tuple[str, tuple[str, ...], str]], total: int) -> None:
-    "What is read are the usable rows (text, labels, group), as they were written; all others are counted."
-    if not usable:
-        with pytest.raises(DataError, match="no usable row"):
-            read()
-        return
-    reading = read()
-    check_reading(reading, [path])
-    frame = reading.frame
-    assert list(zip(frame.text, frame.labels, frame.group, strict=True)) == usable
-    assert reading.rows == total
-
-
 @pytest.mark.parametrize("form", FORMS)
 def test_an_own_table_is_read_as_it_was_written_to_train_on_and_to_predict(tmp_path, form, tried):
     path = tmp_path / form
@@ -127,66 +101,21 @@ def test_an_own_table_is_read_as_it_was_written_to_train_on_and_to_predict(tmp_p
     @given(own_tables(any_text if form.endswith((".jsonl", ".parquet")) else in_csv))
     def check(columns):
         FORMS[form](columns, path)
+        assert list(iter_texts(path, "words")) == columns["words"]
         rows = list(zip(columns["words"], columns["mood"], columns["thread"], strict=True))
         usable = [(text, (mood.strip(),), group) for text, mood, group in rows if text.strip() and mood.strip()]
-        check_usable(lambda: read_table(path, "words", "mood", "thread"), path, usable, len(rows))
-        assert list(iter_texts(path, "words")) == columns["words"]
+        if not usable:
+            with pytest.raises(DataError, match="no usable row"):
+                read_table(path, "words", "mood", "thread")
+            return
+        reading = read_table(path, "words", "mood", "thread")
+        check_reading(reading, path)
+        frame = reading.frame
+        assert list(zip(frame.text, frame.labels, frame.group, strict=True)) == usable
+        assert reading.rows == len(rows)
 
     check()
     tried("own tables of any content", TABLES)
-
-
-plain_text = any_text.map(lambda text: "".join(c for c in text if c not in ",\t\r\n\ufeff"))
-ids = st.lists(st.integers(0, 27), min_size=1, max_size=3, unique=True)
-
-
-@pytest.mark.parametrize("form", ["train.tsv", "train.jsonl", "train.parquet"])
-def test_rows_of_the_official_splits_are_read_as_they_were_written(tmp_path, form, tried):
-    write = {"train.tsv": to_splits, "train.jsonl": FORMS["utf8.jsonl"], "train.parquet": FORMS["table.parquet"]}[form]
-    path = tmp_path / form
-
-    @many()
-    @given(st.lists(st.tuples(plain_text, ids), min_size=1, max_size=8))
-    def check(rows):
-        columns = {"text": [text for text, _ in rows], "labels": [numbers for _, numbers in rows]}
-        write(columns | {"id": [f"c{i}" for i in range(len(rows))]}, path)
-        named = [(text, tuple(GOEMOTIONS[n] for n in numbers), f"c{i}") for i, (text, numbers) in enumerate(rows)]
-        check_usable(lambda: read_corpus(path), path, [row for row in named if row[0].strip()], len(rows))
-
-    check()
-    tried("corpora of any content", TABLES)
-
-
-@pytest.mark.parametrize("form", ["valid.csv", "valid.jsonl", "valid.parquet"])
-def test_dialogues_are_read_as_they_were_written(tmp_path, form, tried):
-    write = {"valid.csv": to_plain, "valid.jsonl": FORMS["ascii.jsonl"], "valid.parquet": FORMS["table.parquet"]}[form]
-    keys = ("conv_id", "utterance_idx", "context", "prompt", "speaker_idx", "utterance", "tags")
-    turn = st.tuples(st.integers(0, 3), st.sampled_from([*EMPATHETIC, "bored"]), plain_text, plain_text)
-    path = tmp_path / form
-
-    @many()
-    @given(st.lists(turn, min_size=1, max_size=8), st.sampled_from(UNITS))
-    def check(rows, unit):
-        talks: dict[int, list] = {}
-        for talk, mood, prompt, text in sorted(rows, key=lambda row: row[0]):
-            number = str(len(talks.get(talk, [])) + 1)
-            talks.setdefault(talk, []).append((f"t{talk}", number, mood, prompt, "7", text, ""))
-        lines = [line for talk in talks.values() for line in talk]
-        write(dict(zip(keys, map(list, zip(*lines, strict=True)), strict=True)), path)
-        texts = {  # of a conversation
-            "utterance": lambda talk: [(line[5], line[2]) for line in talk],
-            "prompt": lambda talk: [(talk[0][3], talk[0][2])],
-            "speaker": lambda talk: [("\n".join(line[5] for line in talk[::2]), talk[0][2])],
-            "dialogue": lambda talk: [("\n".join(line[5] for line in talk), talk[0][2])],
-        }[unit]
-        every = [
-            (text.replace("_comma_", ","), (mood,), talk[0][0]) for talk in talks.values() for text, mood in texts(talk)
-        ]
-        usable = [row for row in every if row[0].strip() and row[1] != ("bored",)]
-        check_usable(lambda: read_corpus(path, unit), path, usable, len(every))
-
-    check()
-    tried("corpora of any content", TABLES)
 
 
 # What is written for a spreadsheet
@@ -320,7 +249,7 @@ RATING = {"text": "good", "id": "a", **dict.fromkeys(GOEMOTIONS, 0)}
 def test_values_of_a_kind_that_no_corpus_has_are_taken_as_words_or_refused(tmp_path, rows, kept):
     (tmp_path / "train.jsonl").write_bytes(as_json(*rows))
     reading = read_corpus(tmp_path / "train.jsonl")
-    check_reading(reading, [tmp_path / "train.jsonl"])
+    check_reading(reading, tmp_path / "train.jsonl")
     assert (len(reading.frame), reading.rows) == (kept, len(rows))
 
 
@@ -332,7 +261,7 @@ def test_a_conversation_with_a_value_of_any_kind_is_counted(tmp_path, unit):
             third = TALK | {"utterance_idx": "3", column: value}
             path.write_bytes(as_json(TALK, TALK | {"utterance_idx": "2"}, third, TALK | {"conv_id": "d"}))
             reading = read_corpus(path, unit)
-            check_reading(reading, [path])
+            check_reading(reading, path)
             assert reading.rows >= (4 if unit == "utterance" else 2), (column, value)
     path.write_bytes(as_json(TALK, TALK | {"conv_id": "d", "utterance_idx": "2"}))
     reasons = list(read_corpus(path, unit).refused.reason)
@@ -342,12 +271,10 @@ def test_a_conversation_with_a_value_of_any_kind_is_counted(tmp_path, unit):
 @pytest.mark.parametrize(
     "names", ["text,text,labels,id", "conv_id,utterance_idx,context,prompt,speaker_idx,utterance,prompt"]
 )
-def test_a_column_that_is_there_twice_is_named_or_the_first_one_read(tmp_path, names):
-    row = ",".join({"labels": "1", "context": "sad"}.get(name, f"{name} 1") for name in names.split(","))
-    (tmp_path / "train.csv").write_text(f"{names}\n{row}\n")
+def test_a_column_that_is_there_twice_is_named(tmp_path, names):
+    (tmp_path / "train.csv").write_text(f"{names}\n{names}\n")
     with pytest.raises(DataError, match="twice"):
         read_corpus(tmp_path / "train.csv")
-    assert len(read_corpus(tmp_path / "train.csv", reading="study").frame) == 1  # pandas renames the second
 
 
 def test_whole_numbers_stay_whole_where_some_are_missing(tmp_path):
@@ -375,7 +302,7 @@ def test_an_odd_csv_is_read_and_its_refused_lines_are_where_prediction_stops(tmp
     data, texts, refused = ODD_CSV[what]
     (tmp_path / "own.csv").write_bytes(data)
     reading = read_table(tmp_path / "own.csv", "text", "label")
-    check_reading(reading, [tmp_path / "own.csv"])
+    check_reading(reading, tmp_path / "own.csv")
     assert (reading.frame.text.tolist(), list(reading.refused.line)) == (texts, refused)
     if refused:
         with pytest.raises((DataError, TextError), match=f"line {refused[0]}: broken quoting"):
@@ -394,31 +321,10 @@ def test_a_header_with_broken_quoting_is_refused_by_its_line(tmp_path):
             read_it()
 
 
-def test_a_line_of_separators_is_a_row_and_a_line_of_controls_is_not_a_blank_one(tmp_path):
-    (tmp_path / "train.tsv").write_bytes(b"good\t1\ta\n\t\t\n\n \r\n\x1c\n")
-    (tmp_path / "own.jsonl").write_bytes(as_json({"text": "a", "label": "b"}) + b"\x1c\n\n \t\r\n")
-    assert list(read_corpus(tmp_path / "train.tsv").refused.line) == [2, 5]
-    assert list(read_table(tmp_path / "own.jsonl", "text", "label").refused.line) == [2]
-
-
 def test_a_line_of_json_without_its_text_is_named_and_no_other_key_read_in_its_place(tmp_path):
     (tmp_path / "in.jsonl").write_text('{"text": "hello", "id": "1"}\n\n{"id": "2"}\n')
     with pytest.raises(DataError, match=r"in\.jsonl, line 3 has no column 'text'; its columns are: id"):
         list(iter_texts(tmp_path / "in.jsonl"))
-
-
-@pytest.mark.parametrize("value", ["[" * 600 + "]" * 600, '{"a":' * 600 + "1" + "}" * 600], ids=["list", "object"])
-def test_a_deep_value_in_json_is_refused_and_its_row_counted(tmp_path, value):
-    good = {"text": "a", "label": "b", "thread": "c"}
-    for column in good:
-        deep = json.dumps(good | {column: "HERE"}).replace('"HERE"', value)
-        (tmp_path / "own.jsonl").write_bytes(deep.encode() + b"\n" + as_json(good))
-        reading = read_table(tmp_path / "own.jsonl", "text", "label", "thread")
-        check_reading(reading, [tmp_path / "own.jsonl"])
-        assert (reading.rows, len(reading.frame)) == (2, 1 + (column == "thread"))
-        if column == "text":
-            with pytest.raises(TextError, match=r"row 1 holds .*not a text"):
-                list(iter_texts(tmp_path / "own.jsonl"))
 
 
 def test_the_names_of_odd_columns_are_said_in_one_line_that_can_be_printed(tmp_path):
@@ -433,13 +339,3 @@ def test_the_names_of_odd_columns_are_said_in_one_line_that_can_be_printed(tmp_p
             read_it()
         check_sentence(caught.value)
         assert str(caught.value).encode() and "\x1b" not in str(caught.value)
-
-
-@pytest.mark.parametrize("out", ["out.csv", None])
-@pytest.mark.parametrize("source", ["broken.parquet", "none.csv", "folder.csv", "empty.parquet"])
-def test_a_file_to_predict_that_cannot_be_read_is_refused_in_a_sentence(emo, tiny, here, source, out):
-    (here / "broken.parquet").write_bytes(b"PAR1 and so on")
-    (here / "empty.parquet").touch()
-    (here / "folder.csv").mkdir()
-    code, _, err = emo("predict", "--model", tiny.folder, "--file", source, *(("--out", out) if out else ()))
-    check_mistake(code, err, [source])

@@ -1,35 +1,62 @@
-"""Encoders of other families than the bundled one: head, LoRA, temperature, saving and loading, with small random weights."""
+"""Every architecture trains, saves, loads and predicts alike, and what computes faster computes the same."""
 
+import numpy as np
 import pytest
 import torch
-from transformers import AutoConfig, AutoModel, BertTokenizerFast
+from test_foreign_models import SIZES, small
+from transformers import AutoConfig, AutoModel, PreTrainedModel
 
-from emo_nb.calibrate import fold_in
-from emo_nb.model import find_encoder, load_model, new_classifier, save_model, tokenizer_of, with_lora
+from emo_nb import EmotionClassifier, load_corpus
+from emo_nb.engine.checkpoints import Checkpoint, load_checkpoint
+from emo_nb.engine.device import Backend, best_cpu_dtype, choose_backend
+from emo_nb.engine.fast_bert import FastBert, supports_fast_bert
+from emo_nb.engine.forward import fast_training, first_token_forward, merged_lora_forwards, replaced_forwards
+from emo_nb.model import (
+    add_lora,
+    apply_temperature,
+    find_encoder,
+    load_model,
+    load_tokenizer,
+    new_classifier,
+    save_model,
+)
+from emo_nb.sources import SAMPLE_DIR
 
-SMALL = {
+OTHER_FAMILIES = {
     "distilbert": {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64},
-    "electra": {"embedding_size": 32},
-    "roberta": {},
-    "deberta-v2": {},
-    "modernbert": {"global_attn_every_n_layers": 2},
+    "electra": {**SIZES, "embedding_size": 32},
+    "roberta": SIZES,
+    "deberta-v2": SIZES,
+    "modernbert": {**SIZES, "global_attn_every_n_layers": 2},
 }
-SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+needs_bfloat16 = pytest.mark.skipif(best_cpu_dtype()[0] != "bfloat16", reason="this processor has no bfloat16")
 
 
-@pytest.mark.parametrize("family", SMALL)
-def test_another_family_trains_saves_and_loads(family, tmp_path):
-    sizes = SMALL[family] if family == "distilbert" else {**SIZES, **SMALL[family]}
-    tokenizer = tokenizer_of(find_encoder("minilm"))
-    assert isinstance(tokenizer, BertTokenizerFast)
-    config = AutoConfig.for_model(family, vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, **sizes)
-    AutoModel.from_config(config).save_pretrained(tmp_path / "encoder")
+@pytest.fixture(scope="module")
+def texts() -> list[str]:
+    "Real texts of one to some hundred tokens."
+    short = load_corpus("goemotions", str(SAMPLE_DIR)).frame.text.head(40).tolist()
+    return [*short, " ".join(short[:9]), " ".join(short[:20])]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return load_tokenizer(find_encoder("minilm"), max_length=256)
+
+
+def logits_of(model, tokenizer, texts) -> torch.Tensor:
+    batch = tokenizer(texts, padding=True, truncation=True, return_token_type_ids=False, return_tensors="pt")
+    with torch.inference_mode():
+        return model(**batch).logits.float()
+
+
+@pytest.mark.parametrize("family", OTHER_FAMILIES)
+def test_another_family_trains_saves_and_loads(family, tokenizer, tmp_path):
+    sizes = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id, **OTHER_FAMILIES[family]}
+    AutoModel.from_config(AutoConfig.for_model(family, **sizes)).save_pretrained(tmp_path / "encoder")
     tokenizer.save_pretrained(tmp_path / "encoder")
-
-    model = with_lora(new_classifier(tmp_path / "encoder", ["no", "yes"], family))
-    batch = tokenizer(
-        ["well", "a longer text than that"], padding=True, return_tensors="pt", return_token_type_ids=False
-    )
+    model = add_lora(new_classifier(tmp_path / "encoder", ["no", "yes"], family))
+    batch = tokenizer(["well", "a longer text"], padding=True, return_tensors="pt", return_token_type_ids=False)
     model(**batch, labels=torch.tensor([0, 1])).loss.backward()
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     assert any("lora_B" in name for name in trained) and any("classifier" in name for name in trained)
@@ -37,9 +64,93 @@ def test_another_family_trains_saves_and_loads(family, tmp_path):
         for parameter in trained.values():
             parameter.add_(torch.randn_like(parameter) * 0.05)
         before = model.eval()(**batch).logits
-        fold_in(model, 2.5)
+        apply_temperature(model, 2.5)
         expected = model(**batch).logits
         torch.testing.assert_close(expected, before / 2.5)
         save_model(model, tokenizer, tmp_path)
         loaded, _ = load_model(tmp_path / "model")
-        torch.testing.assert_close(loaded(**batch).logits, expected, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(loaded.model(**batch).logits, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", None])
+@pytest.mark.parametrize("family", ["trained", "bert", "distilbert", "roberta"])
+def test_a_checkpoint_is_one_type_whose_model_gives_the_probabilities_of_prediction(
+    tiny, tmp_path, texts, family, dtype
+):
+    folder = tiny.folder if family == "trained" else small(tmp_path / "model", family)
+    classifier = EmotionClassifier.from_pretrained(folder, "cpu", dtype)
+    assert type(classifier.checkpoint) is Checkpoint
+    proba = classifier.predict_proba(texts)
+    assert isinstance(classifier.model, PreTrainedModel)
+    expected = logits_of(classifier.model, classifier.tokenizer, texts).softmax(-1)
+    np.testing.assert_allclose(proba, expected, atol={"bfloat16": 2e-2, "float16": 1e-3}.get(dtype, 1e-5))
+    again = EmotionClassifier(classifier.model, classifier.tokenizer, "cpu", dtype)  # not by way of a folder
+    np.testing.assert_allclose(again.predict_proba(texts), proba, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", pytest.param("bfloat16", marks=needs_bfloat16)])
+def test_fast_bert_gives_the_logits_of_transformers(tiny, texts, dtype):
+    checkpoint, tokenizer = load_checkpoint(tiny.folder / "model"), load_tokenizer(tiny.folder / "model")
+    if not supports_fast_bert(checkpoint.config):
+        pytest.skip("this torch has no oneDNN")
+    fast = FastBert(checkpoint, getattr(torch, dtype))
+    for some in (texts, texts[:1], texts[-1:], [texts[-1], *texts[:7]]):
+        expected, most = (
+            logits_of(checkpoint.model, tokenizer, some),
+            {"float32": 1e-5, "float16": 1e-2}.get(dtype, 0.1),
+        )
+        torch.testing.assert_close(logits_of(fast, tokenizer, some), expected, atol=most, rtol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def adapted(tokenizer):
+    "A model with an adapter that has learnt something."
+    model = add_lora(new_classifier(find_encoder("minilm"), ["anger", "joy", "sadness"], "minilm")).eval()
+    torch.manual_seed(0)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.02)
+    return model
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_computing_the_first_token_only_changes_no_logit(adapted, tokenizer, texts, attention):
+    model = adapted.get_base_model()
+    model.set_attn_implementation(attention)
+    expected = logits_of(model, tokenizer, texts)
+    replaced = first_token_forward(model)
+    assert len(replaced) == 1
+    with replaced_forwards(replaced):
+        torch.testing.assert_close(logits_of(model, tokenizer, texts), expected, atol=1e-5, rtol=1e-5)
+
+
+def logits_and_gradients(model, batch, dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    "Logits and all gradients, each as one vector."
+    model.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"):
+        logits = model(**batch).logits
+    logits.float().logsumexp(-1).mean().backward()
+    gradients = torch.cat([p.grad.flatten() for p in model.parameters() if p.requires_grad])
+    return logits.detach().float().flatten(), gradients
+
+
+@needs_bfloat16
+def test_merged_lora_gives_the_logits_and_gradients_of_peft(adapted, tokenizer, texts):
+    batch = tokenizer(texts[:32], padding=True, return_token_type_ids=False, return_tensors="pt")
+    exact = logits_and_gradients(adapted, batch, "float32")
+    rounded = logits_and_gradients(adapted, batch, "bfloat16")
+    assert len(merged_lora_forwards(adapted)) == 7 * 6  # every linear layer of an encoder with one layer added
+    with fast_training(adapted, Backend("cpu", "bfloat16", "eager", "a test")):
+        merged = logits_and_gradients(adapted, batch, "bfloat16")
+    for one, other, true in zip(merged, rounded, exact, strict=True):
+        assert (one - true).norm() < max(2 * (other - true).norm(), 0.01 * true.norm()), "no worse than peft's"
+        assert torch.nn.functional.cosine_similarity(one, true, dim=0) > 0.999
+    assert not [module for module in adapted.modules() if "forward" in module.__dict__]
+
+
+def test_one_backend_is_chosen_for_the_machine_and_a_request_is_granted_where_it_can_be():
+    assert choose_backend("cpu").dtype == best_cpu_dtype()[0]
+    assert choose_backend("cpu", "float32").dtype == "float32"
+    assert choose_backend("cpu", "bfloat16").dtype == best_cpu_dtype()[0], "float32 where it would be emulated"
+    assert [choose_backend("cpu", "float32").attention_for(length) for length in (20, 200)] == ["eager", "sdpa"]
+    assert choose_backend("cpu", attention="sdpa").attention_for(20) == "sdpa"

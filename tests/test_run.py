@@ -90,7 +90,8 @@ def test_the_record_names_settings_labels_rows_and_files_and_no_path_of_this_mac
     assert len(pd.read_csv(tiny.folder / "history.csv")) == 1
     on_disk = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in SAMPLE_DIR.rglob("*.csv")}
     assert {Path(name).name: sha for name, sha in record["files"].items()} == on_disk
-    texts = {name: (tiny.folder / name).read_text() for name in files_below(tiny.folder) if name.endswith("n")}
+    words = [name for name in files_below(tiny.folder) if name.endswith((".json", ".md", ".csv"))]
+    texts = {name: (tiny.folder / name).read_text("utf-8") for name in words}
     texts["config.json"] = json.dumps({name: value for name, value in record.items() if name != "out"})
     homes = [Path.home(), tiny.folder.parents[1], Path(__file__).parents[1]]
     assert not [(name, home) for name, text in texts.items() for home in homes if str(home.resolve()) in text]

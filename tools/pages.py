@@ -53,7 +53,7 @@ def clean_output(output: Any) -> Any:
     if output.output_type == "stream":
         return output if output.name == "stdout" else None
     data = {kind: value for kind, value in output.get("data", {}).items() if kind in SHOWN}
-    if not data:
+    if not data or "application/vnd.jupyter.widget-view+json" in output.data:
         return None
     clean = {"output_type": output.output_type, "data": data, "metadata": {}}
     return nbformat.from_dict(clean | ({"execution_count": None} if output.output_type == "execute_result" else {}))

@@ -177,6 +177,7 @@ def predict_all_labels(run: Run, rows: pd.DataFrame, labels: list[str]) -> pd.Da
 def scores_on_shared_labels(table: pd.DataFrame, shared: list[str]) -> dict[str, Any]:
     "Scores over the labels that both corpora have, on the rows with one of them, for each test corpus and `both`."
     rows = table[table.label.isin(shared)]
+    rows = rows.assign(predicted=rows.predicted.where(rows.predicted.isin(shared), ""))  # neutral counts as a miss
     twice = pd.concat([rows, rows], ignore_index=True)
     part = pd.concat([rows.corpus.astype(str), pd.Series("both", index=rows.index)], ignore_index=True)
     return scores_by_part(twice, shared, part).to_dict("index")

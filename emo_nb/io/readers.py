@@ -162,19 +162,17 @@ def _json_rows(stream: BinaryIO) -> Iterator[Row]:
 
 
 def _parquet_table(name: str, stream: BinaryIO, wanted: Iterable[str] | None) -> Table:
-    "A Parquet file; all of its columns are named, the `wanted` ones are read."
+    "A Parquet file: all of its columns, or the `wanted` ones."
     from pyarrow.parquet import ParquetFile
 
     with _parquet_errors(name):
         file = ParquetFile(stream)
-        columns = file.schema_arrow.names
-    read = columns if wanted is None else [column for column in columns if column in set(wanted)]
-    if len(set(read)) < len(read):
-        return Table(columns, iter(()))  # Parquet columns are read by name; whoever asks for a doubled one refuses it
-    return Table(columns if wanted is None else read, _parquet_rows(name, file, read))
+        names = file.schema_arrow.names
+    columns = names if wanted is None else [column for column in names if column in set(wanted)]
+    return Table(columns, _parquet_rows(name, file, None if wanted is None else columns))
 
 
-def _parquet_rows(name: str, file: Any, columns: list[str]) -> Iterator[Row]:
+def _parquet_rows(name: str, file: Any, columns: list[str] | None) -> Iterator[Row]:
     number = 0
     with _parquet_errors(name):
         for batch in file.iter_batches(batch_size=1000, columns=columns):

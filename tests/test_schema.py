@@ -1,0 +1,302 @@
+"""What is written can be read again; what is damaged, foreign or of a newer version is refused in one sentence."""
+
+import json
+import os
+import random
+import shutil
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers import change_json, check_mistake, check_sentence
+
+from emo_nb.config import Config, TrainConfig
+from emo_nb.core import ConfigError, DataError, ModelError
+from emo_nb.corpora import COLUMNS, check_tidy, load_corpus
+from emo_nb.explore import explore_corpus
+from emo_nb.io.schema import SCHEMA_VERSION, RunRecord, TidyFrame, describe_fields
+from emo_nb.prepare import balance, map_labels, split_rows
+from emo_nb.report import open_run, provenance, utc_now
+from emo_nb.study.results import load_result
+from emo_nb.taxonomy import TASKS
+
+ROOT = Path(__file__).resolve().parent.parent
+FUZZ = int(os.environ.get("FUZZ", "0")) // 50 or 150
+NEWER = f"newer emo_nb (version {SCHEMA_VERSION + 1}; this one knows {SCHEMA_VERSION}); update emo_nb"
+ODD = (None, "", "x", "42", -1, 0, 1.5, True, [], ["x"], {}, {"x": 1}, float("nan"), 10**400, "\ud800", "a\nb")
+
+pytestmark = pytest.mark.usefixtures("alone")
+
+
+@pytest.fixture
+def copied(tiny, tmp_path) -> Path:
+    "A run directory to spoil, without its weights."
+    return shutil.copytree(tiny.folder, tmp_path / "run", ignore=shutil.ignore_patterns("*.safetensors", "*.png"))
+
+
+@pytest.fixture
+def results(monkeypatch, tmp_path) -> Path:
+    "A copy of the results, which `load_result` finds first."
+    monkeypatch.chdir(tmp_path)
+    return shutil.copytree(ROOT / "results", tmp_path / "results")
+
+
+# Run directories
+
+
+def test_a_run_says_its_version_and_is_opened_as_it_was_written(tiny, copied):
+    config, metrics = (json.loads((tiny.folder / name).read_text()) for name in ("config.json", "metrics.json"))
+    assert config["schema"] == metrics.pop("schema") == SCHEMA_VERSION
+    run = open_run(tiny.folder)
+    assert (run.config, run.metrics) == (config, metrics)
+    assert set(metrics) == {"goemotions", "empathetic", "all"}
+    assert set(describe_fields(RunRecord).index) <= set(config)
+    # without a version, it is read where it holds what is needed
+    for name in ("config.json", "metrics.json"):
+        change_json(copied / name, schema=None)
+    change_json(copied / "config.json", memory_mb=None, origins=None, processes=None, preset=None)
+    run = open_run(copied)
+    assert (run.metrics, run.config["files"]) == (metrics, config["files"])
+    pd.testing.assert_frame_equal(run.predictions, tiny.predictions)
+
+
+@pytest.mark.parametrize("name", ["config.json", "metrics.json"])
+def test_a_run_of_a_newer_emo_nb_is_refused_by_its_version(copied, name, emo):
+    change_json(copied / name, schema=SCHEMA_VERSION + 1)
+    code, _, err = emo("evaluate", copied)
+    check_mistake(code, err, [str(copied / name), NEWER])
+
+
+WRONG = [
+    ("config.json", {"seed": "42"}, "seed should be a valid integer, not '42'"),
+    ("config.json", {"labels": ["joy"]}, "labels: list should have at least 2 items"),
+    ("config.json", {"labels": ["joy", " "]}, "labels[1]"),
+    ("config.json", {"files": ["train.csv"]}, "files should be a valid dictionary"),
+    ("config.json", {"hardware": {"processor": "x", "threads": 0, "gpu": None}}, "hardware.threads"),
+    ("config.json", {"calibration": {"temperature": 0}}, "calibration.temperature"),
+    ("config.json", {"schema": "one"}, "schema should be a valid integer"),
+    ("metrics.json", {"all": {}}, "corpora.all.macro_f1 is missing"),
+]
+REQUIRED = [name for name, row in describe_fields(RunRecord).iterrows() if row.required == "yes"]
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "words"),
+    [*WRONG, *(("config.json", {field: None}, f"{field} is missing") for field in REQUIRED)],
+)
+def test_a_field_that_is_missing_or_of_a_wrong_type_is_named(copied, name, changes, words):
+    change_json(copied / name, **changes)
+    with pytest.raises(ModelError) as caught:
+        open_run(copied)
+    check_sentence(caught.value, copied / name, words, "make it again")
+
+
+DEEP = b'{"a":' * 100_000
+JSON_DAMAGE = [b"", b'{"task": "own", "fi', b"\xff\xfe\x00", DEEP, b"[1]", b'{"seed": 1' + b"0" * 10_000 + b"}"]
+TABLE_DAMAGE = [
+    lambda data: b"",
+    lambda data: data.split(b"\n")[0] + b"\n",  # the header only
+    lambda data: b"\n".join(data.split(b"\n")[1:]),  # no header
+    lambda data: b"\xff\xfe\x00" + data,
+    lambda data: data + b'"joy,\n',
+    lambda data: data[:-40],
+    lambda data: data.replace(b"0.", b"none."),
+    lambda data: data.replace(b",0.", b",7."),  # shares above one
+    lambda data: b"a,b\n1,2\n",
+    lambda data: bytes(len(data)),
+]
+
+
+@pytest.mark.parametrize("name", ["config.json", "metrics.json", "predictions.csv", "scores.csv"])
+def test_a_damaged_file_of_a_run_is_named(copied, name):
+    file = copied / name
+    whole = file.read_bytes()
+    for damage in TABLE_DAMAGE if name.endswith("csv") else JSON_DAMAGE:
+        file.write_bytes(damage(whole) if callable(damage) else damage)
+        with pytest.raises(ModelError) as caught:
+            open_run(copied)
+        check_sentence(caught.value, file, "make it again")
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(ModelError) as caught:
+        open_run(copied)
+    check_sentence(caught.value, name)
+
+
+def places(value, at=()):
+    "The path to every value in a JSON value."
+    yield at
+    steps = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for step, one in steps:
+        yield from places(one, (*at, step))
+
+
+def mutated(value, rng):
+    "The JSON value with something taken away, or something odd in one place."
+    value = json.loads(json.dumps(value))
+    *path, last = rng.choice([at for at in places(value) if at])
+    holder = value
+    for step in path:
+        holder = holder[step]
+    if rng.random() < 0.3:
+        del holder[last]
+    else:
+        holder[last] = rng.choice(ODD)
+    return value
+
+
+def test_a_record_with_anything_changed_is_read_or_refused_by_an_error_of_the_package(copied, results, tried):
+    reads = {copied / name: lambda: open_run(copied) for name in ("config.json", "metrics.json")}
+    for name in ("ekman7", "splits", "bench_train", "published"):
+        reads[results / f"{name}.json"] = lambda name=name: load_result(name)
+    rng = random.Random(1)
+    for file, read in reads.items():
+        whole, refused = json.loads(file.read_text()), 0
+        for _ in range(FUZZ):
+            file.write_text(json.dumps(mutated(whole, rng)))
+            try:
+                read()
+            except (ModelError, DataError) as error:
+                check_sentence(error, file.parent)
+                refused += 1
+        assert refused > FUZZ / 10, file
+        file.write_text(json.dumps(whole))
+        read()
+    tried("changed records", len(reads) * FUZZ)
+
+
+def test_a_part_folder_with_damaged_settings_is_refused_and_force_begins_anew(here, emo):
+    part = here / "run.part"
+    part.mkdir()
+    for content in (b'{"seed": 4', b"[]", DEEP):
+        (part / "settings.json").write_bytes(content)
+        code, _, err = emo("run", "--preset", "tiny", "--out", "run")
+        check_mistake(code, err, [str(part / "settings.json"), "--force"])
+
+
+# Result files
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "results").glob("*.json")))
+def test_every_result_of_the_project_keeps_to_its_schema(name, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    result, written = load_result(name), json.loads((ROOT / "results" / f"{name}.json").read_text())
+    if name in TASKS:  # whose methods and baselines had other names
+        assert set(result["runs"]) == {"finetune", "lora"} and "tfidf" in result["baselines"]
+        assert list(result["runs"].values()) == list(written["runs"].values())
+    else:
+        assert result == written
+
+
+def test_a_result_that_is_written_now_has_a_version_and_is_read(tiny, results):
+    run = {**tiny.config, "metrics": tiny.metrics, "history": [{"epoch": 1.0, "loss": None}]}
+    (results / "mine.json").write_text(json.dumps({**provenance(utc_now()), "runs": {"tiny": run}}))
+    result = load_result("mine")
+    assert result["schema"] == SCHEMA_VERSION and result["runs"]["tiny"]["metrics"] == tiny.metrics
+    change_json(results / "mine.json", schema=None)
+    assert load_result("mine") == {key: value for key, value in result.items() if key != "schema"}
+
+
+SPOILT = [
+    ("leaks", {"schema": SCHEMA_VERSION + 1}, NEWER),
+    ("leaks", {"hardware": None}, "hardware is missing"),
+    ("splits", {"runs": {"group": {}}}, "runs.group."),
+    ("ekman7", {"baselines": None}, "baselines is missing"),
+    ("bench_train", {"found": {"8": {"emo_nb": {"seconds": 1.5}}}}, "found.8.emo_nb.seconds"),
+    ("published", {"models": []}, "models: list should have at least 1 item"),
+]
+
+
+@pytest.mark.parametrize(("name", "changes", "words"), SPOILT)
+def test_a_result_that_does_not_keep_to_its_schema_is_refused(results, name, changes, words):
+    change_json(results / f"{name}.json", **changes)
+    with pytest.raises(DataError) as caught:
+        load_result(name)
+    check_sentence(caught.value, results / f"{name}.json", words)
+
+
+# The tidy frame
+
+
+def test_what_is_read_is_tidy_and_still_is_after_a_day_in_a_parquet_file(tmp_path):
+    for corpus in ("goemotions", "goemotions-raw", "empathetic"):
+        frame = load_corpus(corpus).frame
+        check_tidy(frame)
+        assert frame.attrs["schema"] == SCHEMA_VERSION
+    frame.to_parquet(tmp_path / "frame.parquet")
+    again = pd.read_parquet(tmp_path / "frame.parquet")
+    assert again.attrs["schema"] == SCHEMA_VERSION
+    with pytest.raises(DataError) as caught:
+        map_labels(again, TASKS["empathetic32"])
+    check_sentence(caught.value, "labels[0] should be a valid tuple")
+    again["labels"] = again.labels.map(tuple)
+    wanted, labelled = (map_labels(rows, TASKS["empathetic32"]) for rows in (frame, again))
+    pd.testing.assert_frame_equal(labelled, wanted, check_dtype=False)  # pandas 3 reads words as str
+
+
+ENTRIES = [
+    ("text", None, "text[3] should be a valid string, not None"),
+    ("text", " \n", "text[3]"),
+    ("labels", "joy", "labels[3] should be a valid tuple, not 'joy'"),
+    ("labels", (7,), "labels[3][0] should be a valid string, not 7"),
+    ("perspective", "god", "perspective[3] should be 'author' or 'reader', not 'god'"),
+    ("group", 3.0, "group[3]"),
+    ("split", "training", "split[3] should be 'train', 'dev' or 'test', not 'training'"),
+]
+
+
+def test_a_frame_that_is_not_tidy_is_refused_by_column_and_row(tmp_path):
+    frame = load_corpus("empathetic").frame
+    foreign = {f"{column} is missing": frame.drop(columns=column) for column in COLUMNS}
+    for column, value, words in ENTRIES:
+        entries = frame[column].astype(object)
+        entries.iat[3] = value
+        foreign[words] = frame.assign(**{column: entries})
+    foreign[NEWER] = frame.copy()
+    foreign[NEWER].attrs = {"schema": SCHEMA_VERSION + 1}
+    for words, rows in foreign.items():
+        for step in (
+            lambda rows: map_labels(rows, TASKS["shared10"]),
+            lambda rows: explore_corpus(rows, tmp_path / "x"),
+        ):
+            with pytest.raises(DataError) as caught:
+                step(rows)
+            check_sentence(caught.value, words)
+    assert not (tmp_path / "x").exists()
+    frame.attrs = {}
+    assert len(map_labels(frame, TASKS["shared10"])) > 50
+    for step in (split_rows, balance):
+        with pytest.raises(DataError) as caught:
+            step(frame)
+        check_sentence(caught.value, "'targets'", "map_labels")
+
+
+@pytest.mark.parametrize("model", [TidyFrame, RunRecord])
+def test_the_schema_for_readers_says_what_each_field_means(model):
+    table = describe_fields(model)
+    assert len(table) == len(model.model_fields) and not table.index.duplicated().any()
+    assert (table.meaning.str.len() > 0).mean() > 0.5
+    assert not table.type.str.contains(r"\.\w|Optional|NoneType").any()
+
+
+# Settings, names and paths
+
+
+@pytest.mark.parametrize("kind", [Config, TrainConfig])
+def test_a_setting_of_any_type_is_refused_by_name_or_can_be_written_down(kind):
+    for field in fields(kind):
+        for value in (*ODD, b"x", Path("x"), np.int64(3), pd.Series(["x"]), {"a"}):
+            try:
+                config = Config(**{field.name: value}) if kind is Config else Config(train=kind(**{field.name: value}))
+            except ConfigError as error:
+                check_sentence(error)
+            else:
+                assert Config.from_record(json.loads(json.dumps(config.to_record()))) == config
+
+
+def test_a_message_stays_in_one_line_whatever_it_quotes(tmp_path):
+    with pytest.raises(ModelError) as caught:
+        open_run(tmp_path / "first\nsecond\u2028third")
+    check_sentence(caught.value, "first second third")
