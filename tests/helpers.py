@@ -5,9 +5,12 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
+import pytest
 from filelock import FileLock
 
 COMMAND = Path(sys.executable).with_name("emo-nb")
@@ -54,6 +57,14 @@ def check_sentence(error: BaseException, *culprits: object) -> None:
     assert not [culprit for culprit in culprits if str(culprit) not in words], words
 
 
+@contextmanager
+def refusal(kind, *culprits: object) -> Iterator[None]:
+    "The block raises such an error, in a sentence that names the culprits."
+    with pytest.raises(kind) as caught:
+        yield
+    check_sentence(caught.value, *culprits)
+
+
 def change_json(file: Path, **changes) -> None:
     "Other values for some keys of a JSON file; those that are None vanish."
     content = {**json.loads(file.read_text()), **changes}
@@ -95,8 +106,6 @@ def write_official(folder: Path, splits: dict[str, list[list[str]]]) -> Path:
 @cache
 def tiny_run(basetemp: Path, **settings: str):
     "A real run of the preset `tiny`, of the built-in sample where no data are named; one for all workers and settings."
-    import pytest
-
     from emo_nb.config import Config
     from emo_nb.report import open_run
     from emo_nb.run import run_experiment

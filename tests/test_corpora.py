@@ -3,15 +3,14 @@
 import gzip
 import json
 import os
+import shutil
 import tarfile
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from fuzzing import check_reading
-from helpers import check_sentence, python
+from helpers import python, refusal
 from sklearn.model_selection import train_test_split
 
 from emo_nb.config import Config
@@ -32,35 +31,34 @@ RATERS = SAMPLE_DIR / "goemotions_raw.csv"
 
 
 @pytest.fixture(scope="session")
-def empathetic_forms(corpora_dir, tmp_path_factory) -> dict[str, Path]:
+def empathetic(corpora_dir, tmp_path_factory) -> dict[str, Path]:
     "EmpatheticDialogues as archive, as unpacked folder, and its training file alone."
     folder = tmp_path_factory.mktemp("unpacked")
-    with tarfile.open(corpora_dir / "empatheticdialogues.tar.gz") as archive:
-        for member in archive.getmembers():
-            if member.isfile():
-                (folder / Path(member.name).name).write_bytes(archive.extractfile(member).read())
-    return {
-        "archive": corpora_dir / "empatheticdialogues.tar.gz",
-        "folder": folder,
-        "one file": folder / "train.csv",
-    }
+    path = corpora_dir / "empatheticdialogues.tar.gz"
+    with tarfile.open(path) as archive:
+        archive.extractall(folder, filter="data")
+    folder /= "empatheticdialogues"
+    return {"archive": path, "folder": folder, "one file": folder / "train.csv"}
 
 
 @pytest.mark.corpora
 @pytest.mark.parametrize("form", ["archive", "folder", "one file"])
-def test_empathetic_dialogues_are_read_whole_and_with_the_studys_counts_as_the_study_did(empathetic_forms, form):
-    reading = load_corpus("empathetic", empathetic_forms[form])
+def test_empathetic_dialogues_are_read_whole_and_with_the_studys_counts_as_the_study_did(empathetic, form):
+    reading = load_corpus("empathetic", empathetic[form])
     wanted = {"train": 84_179} if form == "one file" else {"train": 84_179, "dev": 12_069, "test": 10_960}
     assert reading.frame.split.astype(str).value_counts().to_dict() == wanted
     assert check_reading(reading) == []
-    reading = load_corpus("empathetic", empathetic_forms[form], reading="study")
+    reading = load_corpus("empathetic", empathetic[form], reading="study")
     assert (reading.rows, len(reading.frame)) == (84_179, 76_678)
     assert "7,501 lost" in str(reading)
     counts = {"surprised": 3952, "excited": 2935, "angry": 2740, "proud": 2719, "annoyed": 2642}
     assert label_counts(reading.frame).head(5).to_dict() == counts
 
 
-def check_conversations(place: Path, folder: Path, unit: str, role: set[str]) -> int:
+ROLES = {"utterance": {"speaker", "listener"}, "prompt": {"prompt"}, "speaker": {"speaker"}, "dialogue": {"dialogue"}}
+
+
+def check_conversations(place: Path, folder: Path, unit: str) -> int:
     "Each text is one line or one conversation of the files in a folder, word for word; how many there are."
     conversations: dict[str, list[list[str]]] = {}  # without the package
     for path in sorted(folder.glob("*.csv")):
@@ -80,27 +78,23 @@ def check_conversations(place: Path, folder: Path, unit: str, role: set[str]) ->
         for group, lines in sorted(conversations.items())
         for text in texts(lines)
     ]
-    assert set(frame.role) == role and set(frame.split) == {"train", "dev", "test"}
+    assert set(frame.role) == ROLES[unit] and set(frame.split) == {"train", "dev", "test"}
     assert set(label_counts(frame).index) == set(EMPATHETIC)
     return len(frame)
 
 
-ROLES = {"utterance": {"speaker", "listener"}, "prompt": {"prompt"}, "speaker": {"speaker"}, "dialogue": {"dialogue"}}
-
-
 @pytest.mark.parametrize("unit", ROLES)
 def test_a_text_of_the_dialogues_sample_is_what_the_unit_says(unit):
-    check_conversations(DIALOGUES, DIALOGUES, unit, ROLES[unit])
+    assert check_conversations(DIALOGUES, DIALOGUES, unit) == (773 if unit == "utterance" else 160)
     frame = read_corpus(DIALOGUES, unit).frame
     labelled = map_labels(frame, TASKS["empathetic32"])
     assert (labelled.targets == frame.labels).all(), "no row is lost, and its context is its label"
-    assert all(len(rows) for rows in split_rows(labelled, "official").values())
 
 
 @pytest.mark.corpora
 @pytest.mark.parametrize("unit", ROLES)
-def test_a_text_of_the_dialogues_is_what_the_unit_says(empathetic_forms, unit):
-    rows = check_conversations(empathetic_forms["archive"], empathetic_forms["folder"], unit, ROLES[unit])
+def test_a_text_of_the_dialogues_is_what_the_unit_says(empathetic, unit):
+    rows = check_conversations(empathetic["archive"], empathetic["folder"], unit)
     assert rows == (107_208 if unit == "utterance" else 24_847)
 
 
@@ -135,10 +129,9 @@ def test_the_dialogues_task_reads_prompts_and_any_other_unit_on_demand():
     for unit, role, others in ((None, "prompt", {"speaker"}), ("dialogue", "dialogue", set())):
         rows = load_examples(Config(task="empathetic32", unit=unit)).rows
         assert set(rows.role) == {role} | others and sum(rows.role == role) == 160
-    with pytest.raises(ConfigError, match=r"'paragraph'.*utterance, prompt, speaker, dialogue"):
-        read_corpus(DIALOGUES, unit="paragraph")
-    with pytest.raises(ConfigError, match="studdy"):
-        read_corpus(RATERS, reading="studdy")
+    for mistake in ({"unit": "paragraph"}, {"reading": "studdy"}):
+        with pytest.raises(ConfigError, match=f"{next(iter(mistake.values()))}.*choose one of"):
+            read_corpus(DIALOGUES, **mistake)
 
 
 # Damaged rows
@@ -150,10 +143,6 @@ JOY = ",".join("1" if label == "joy" else "0" for label in GOEMOTIONS).encode()
 
 def as_json(*rows: object) -> bytes:
     return "".join(json.dumps(row) + "\n" for row in rows).encode()
-
-
-def as_parquet(**columns: list) -> bytes:
-    return pd.DataFrame(columns).to_parquet()
 
 
 DAMAGED = {  # name of the file: its bytes, the groups of the rows that can be read, line and reason of the others
@@ -186,11 +175,6 @@ DAMAGED = {  # name of the file: its bytes, the groups of the rows that can be r
         + as_json({"text": "half an emoji \ud83d", "labels": [1], "id": "g"}, {"text": "x", "labels": [1], "id": 8}),
         ["a", "8"],
         {2: "json", 3: "json", 4: "utf-8", 5: "0 to 27", 6: "no text", 7: "0 to 27", 8: "0 to 27", 9: "surrogate"},
-    ),
-    "train-00000-of-00001.parquet": (
-        as_parquet(text=["good", "x", "x", None, "x"], labels=[[1, 2], [28], None, [1], []], id=list("abcde")),
-        ["a"],
-        {2: "0 to 27", 3: "0 to 27", 4: "no text", 5: "0 to 27"},
     ),
 }
 
@@ -249,36 +233,33 @@ def test_an_own_table_is_named_by_its_place_and_may_be_many_files(tmp_path, monk
         assert (frame.corpus.iloc[0], len(frame)) == (corpus, rows)
 
 
+NO_TEXT, NO_LABEL = "no column 'text'", "no column 'label'"
 UNUSABLE = {  # for a corpus; as a table of one's own, with the reason
     "empty": ("own.csv", b"", "empty"),
     "empty JSON": ("own.jsonl", b"", "empty"),
     "header only": ("own.csv", b"text,label\n", "no usable row"),
-    "corpus's header only": ("train.csv", UTTERANCES, "no column 'text'"),
-    "corpus not in UTF-8": ("train.csv", UTTERANCES + b"c1,1,sad,p,7,caf\xe9,,\n", "no column 'text'"),
-    "no text column": ("own.csv", b"words,label\na,x\n", "no column 'text'.* words, label"),
-    "no label column": ("own.csv", b"text,words\na,x\n", "no column 'label'"),
-    "no text column in JSON": ("own.jsonl", b'{"words": "a", "label": "x"}\n', "no column 'text'"),
-    "no label": ("own.csv", b"text,label\na,\n", "no usable row.*no label"),
-    "Latin-1": ("own.csv", "text;gefühl\na;x\n".encode("latin-1"), "no column 'label'"),
-    "UTF-16": ("own.csv", "text,label\na,x\n".encode("utf-16"), "no column 'text'"),
-    "zip": ("own.zip", b"PK\x03\x04\xff\xfe,\x80\n", "no column 'text'"),
+    "corpus's header only": ("train.csv", UTTERANCES, NO_TEXT),
+    "corpus not in UTF-8": ("train.csv", UTTERANCES + b"c1,1,sad,p,7,caf\xe9,,\n", NO_TEXT),
+    "no text column": ("own.csv", b"words,label\na,x\n", NO_TEXT, "words, label"),
+    "no label column": ("own.csv", b"text,words\na,x\n", NO_LABEL),
+    "no text column in JSON": ("own.jsonl", b'{"words": "a", "label": "x"}\n', NO_TEXT),
+    "no label": ("own.csv", b"text,label\na,\n", "no usable row", "no label"),
+    "Latin-1": ("own.csv", "text;gefühl\na;x\n".encode("latin-1"), NO_LABEL),
+    "UTF-16": ("own.csv", "text,label\na,x\n".encode("utf-16"), NO_TEXT),
+    "zip": ("own.zip", b"PK\x03\x04\xff\xfe,\x80\n", NO_TEXT),
     "no Parquet": ("own.parquet", b"no parquet", "not a readable Parquet file"),
 }
 
 
 @pytest.mark.parametrize("what", UNUSABLE)
 def test_a_file_without_usable_rows_is_named_with_the_reason(tmp_path, what):
-    name, data, why = UNUSABLE[what]
+    name, data, *why = UNUSABLE[what]
     (tmp_path / name).write_bytes(data)
-    with pytest.raises(DataError, match=why) as own:
+    with refusal(DataError, name, *why):
         read_table(tmp_path / name, "text", "label")
-    with pytest.raises(DataError) as full:
-        read_corpus(tmp_path / name)
-    with pytest.raises(DataError) as study:
-        read_corpus(tmp_path / name, reading="study")
-    for caught in (own, full, study):
-        check_sentence(caught.value, name)
-        str(caught.value).encode()
+    for how in ("full", "study"):
+        with refusal(DataError, name):
+            read_corpus(tmp_path / name, reading=how)
 
 
 # Archives
@@ -298,74 +279,59 @@ def entry(
 TRAIN = (DIALOGUES / "train.csv").read_bytes()
 GOOD, END, MORE = entry("train.csv", TRAIN), bytes(1024), entry("more.csv", os.urandom(5000))
 PUBLISHER, CUT = "get the archive from its publisher", "cut short or damaged"
-BELOW_ZERO = f"{PUBLISHER}|{CUT}|headers"
 BAD = {  # what comes after a good table, and why it is refused
-    "climbs": (entry("../../climbs.csv", b"x") + END, PUBLISHER),
-    "climbs later": (entry("ok/../../../climbs.csv", b"x") + END, PUBLISHER),
+    "climbs": (entry("ok/../../../climbs.csv", b"x") + END, PUBLISHER),
     "absolute": (entry("/tmp/emo_nb-absolute.csv", b"x") + END, PUBLISHER),
     "symlink": (entry("link.csv", kind=tarfile.SYMTYPE) + END, PUBLISHER),
-    "hard link": (entry("link.csv", kind=tarfile.LNKTYPE) + END, PUBLISHER),
     "device": (entry("device.csv", kind=tarfile.CHRTYPE) + END, PUBLISHER),
-    "pipe": (entry("pipe.csv", kind=tarfile.FIFOTYPE) + END, PUBLISHER),
     "holes": (entry("holes.csv", kind=tarfile.GNUTYPE_SPARSE) + END, PUBLISHER),
     "unknown kind": (entry("volume.csv", kind=b"V") + END, PUBLISHER),
-    "symlink that is no table": (entry("notes.txt", kind=tarfile.SYMTYPE) + END, PUBLISHER),
-    "odd name": (entry("half-\udcfc-line\n.csv", kind=tarfile.SYMTYPE) + END, PUBLISHER),
+    "symlink of an odd name": (entry("half-\udcfc-line\n.txt", kind=tarfile.SYMTYPE) + END, PUBLISHER),
     "no end": (b"", CUT),
     "cut in a table": (MORE[:2000], CUT),
     "cut between tables": (MORE, CUT),
     "damaged header": (b"x" * 512 + MORE[512:] + END, CUT),
     "two tables of one name": (entry("other/train.csv", TRAIN) + END, "two tables of one name"),
-    "size below zero": (entry("x.csv", size=-1024) + END, BELOW_ZERO),
-    "size of a name below zero": (entry("x.csv", size=-1024, kind=tarfile.GNUTYPE_LONGNAME) + END, BELOW_ZERO),
-    "stated size below zero": (entry("x.csv", **{"size": "-1024"}) + END, BELOW_ZERO),
+    "size below zero": (entry("x.csv", size=-1024) + END, PUBLISHER),
+    "size of a name below zero": (entry("x.csv", size=-1024, kind=tarfile.GNUTYPE_LONGNAME) + END, "headers"),
+    "stated size below zero": (entry("x.csv", **{"size": "-1024"}) + END, PUBLISHER),
     "holes without a number": (entry("x.csv", **{"GNU.sparse.size": "many"}) + END, CUT),
     "headers of headers": (entry("x", kind=tarfile.XHDTYPE) * 5000 + END, CUT),
     "many files": (b"".join(entry(f"{i}.txt") for i in range(1001)) + END, "more than 1,000 files"),
-    "long header": (entry("x.csv", comment="x" * 9_000) + END, "headers"),
     "many long headers": (entry("x.txt", comment="x" * 7_000) * 600 + END, "headers"),
 }
 
 
-@pytest.fixture
-def everything(monkeypatch, tmp_path) -> Callable[[], list[Path]]:
-    "The files in any place that an archive could have been unpacked to."
+@pytest.mark.parametrize("what", BAD)
+def test_an_archive_that_is_dangerous_cut_or_false_is_refused_and_nothing_is_written(
+    monkeypatch, tmp_path, what, tried
+):
+    entries, why = BAD[what]
     inside = tmp_path / "a/b/c"
     inside.mkdir(parents=True)
     monkeypatch.chdir(inside)
-    monkeypatch.setattr(tempfile, "tempdir", str(inside))
-    return lambda: [*sorted(tmp_path.rglob("*")), *Path("/tmp").glob("emo_nb-absolute*")]
-
-
-@pytest.mark.parametrize("what", BAD)
-def test_an_archive_that_is_dangerous_cut_or_false_is_refused_and_nothing_is_written(everything, what, tried):
-    entries, why = BAD[what]
     for name, pack in (("x.tar", bytes), ("x.tar.gz", gzip.compress)):
-        path = Path(name).resolve()
-        path.write_bytes(pack(GOOD + entries))
-        before = everything()
-        with pytest.raises(DataError, match=why) as caught:
-            read_corpus(path)
-        check_sentence(caught.value, path)
-        assert everything() == before
+        (inside / name).write_bytes(pack(GOOD + entries))
+        before = sorted(tmp_path.rglob("*"))
+        with refusal(DataError, match=why, inside / name):
+            read_corpus(inside / name)
+        assert sorted(tmp_path.rglob("*")) == before and not Path("/tmp/emo_nb-absolute.csv").exists()
     tried("hostile archives", 2)
 
 
-@pytest.mark.parametrize("damage", [lambda data: data[:0], lambda data: data[:-9], lambda data: data[:-8] + bytes(8)])
-def test_an_archive_whose_gzip_is_cut_or_has_a_wrong_checksum_is_refused(tmp_path, damage):
-    (tmp_path / "x.tar.gz").write_bytes(damage(gzip.compress(GOOD + MORE + END)))
-    with pytest.raises(DataError, match=CUT):
-        read_corpus(tmp_path / "x.tar.gz")
+def test_an_archive_whose_gzip_is_cut_or_has_a_wrong_checksum_is_refused(tmp_path):
+    whole = gzip.compress(GOOD + MORE + END)
+    for data in (b"", whole[:100], whole[:-9], whole[:-8] + bytes(8)):
+        (tmp_path / "x.tar.gz").write_bytes(data)
+        with pytest.raises(DataError, match=CUT):
+            read_corpus(tmp_path / "x.tar.gz")
 
 
 @pytest.mark.parametrize("name", ["x.tar.gz", "x.tgz", "x.tar", "DATA.TAR.GZ"])
-def test_a_good_archive_is_read_and_nothing_is_written(everything, name):
+def test_a_good_archive_is_read(tmp_path, name):
     data = entry("folder", kind=tarfile.DIRTYPE) + entry("a/readme.txt", b"x") + entry("b/readme.txt") + GOOD + END
-    path = Path(name).resolve()
-    path.write_bytes(data + b"whatever follows" if name == "x.tar" else gzip.compress(data))
-    before = everything()
-    pd.testing.assert_frame_equal(read_corpus(path).frame, read_corpus(DIALOGUES / "train.csv").frame)
-    assert everything() == before
+    (tmp_path / name).write_bytes(data + b"whatever follows" if name == "x.tar" else gzip.compress(data))
+    pd.testing.assert_frame_equal(read_corpus(tmp_path / name).frame, read_corpus(DIALOGUES / "train.csv").frame)
 
 
 ZEROS = 10_000_000_000
@@ -401,21 +367,16 @@ def test_ten_gigabytes_of_zeros_are_refused_in_little_memory(tmp_path, tried):
     tried("hostile archives", len(BOMBS))
 
 
-@pytest.mark.parametrize("name", ["x.csv", "x.parquet", "x.tar", "x.tar.gz"])
-@pytest.mark.parametrize("kind", ["pipe", "folder", "broken link", "link to a pipe"])
-def test_what_is_not_a_file_is_named_and_nobody_waits_for_it(tmp_path, kind, name):
-    path = tmp_path / "data" / name
-    path.parent.mkdir()
-    if kind in ("pipe", "folder"):
-        {"pipe": os.mkfifo, "folder": os.mkdir}[kind](path)
-    else:
-        path.symlink_to("pipe")
-        if kind == "link to a pipe":
-            os.mkfifo(path.with_name("pipe"))
-    for given in (path.parent, path):
-        with pytest.raises((DataError, SourceError)) as caught:
-            read_corpus(given)
-        check_sentence(caught.value, given)
+@pytest.mark.parametrize("name", ["x.csv", "x.parquet", "x.tar.gz"])
+def test_what_is_not_a_file_is_named_and_nobody_waits_for_it(tmp_path, name):
+    os.mkfifo(tmp_path / "pipe")
+    for make in (os.mkfifo, os.mkdir, lambda path: path.symlink_to("none"), lambda path: path.symlink_to("../pipe")):
+        (tmp_path / "data").mkdir()
+        make(tmp_path / "data" / name)
+        for given in (tmp_path / "data", tmp_path / "data" / name):
+            with refusal((DataError, SourceError), given):
+                read_corpus(given)
+        shutil.rmtree(tmp_path / "data")
 
 
 def test_a_folder_of_links_to_tables_is_read_and_a_place_without_a_table_is_named(tmp_path):
@@ -484,4 +445,3 @@ def test_balance_caps_neutral_alone_and_shuffles():
     assert balanced.targets.str[0].value_counts().to_dict() == {"joy": 11_000, "neutral": 10_000, "pride": 5}
     assert balanced.index.is_unique and not balanced.index.is_monotonic_increasing
     pd.testing.assert_frame_equal(balanced, balance(frame))
-    assert set(balance(frame, cap=3, labels=("neutral", "joy", "pride")).targets.value_counts()) == {3}

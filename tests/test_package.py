@@ -50,13 +50,6 @@ def test_every_public_name_can_be_imported_from_the_package_whatever_was_importe
     assert set(emo_nb.__all__) <= set(dir(emo_nb))
 
 
-def test_every_error_of_the_package_can_be_imported_from_it():
-    def family(kind: type) -> set[str]:
-        return {kind.__name__, *(name for child in kind.__subclasses__() for name in family(child))}
-
-    assert {name for name in emo_nb.__all__ if name.endswith("Error")} == family(emo_nb.EmoNbError)
-
-
 def settings():
     parser = ConfigParser(delimiters=["="])
     parser.read(ROOT / "settings.ini", encoding="utf-8")

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import random
+import re
 import shutil
 import socket
 import subprocess
@@ -20,7 +21,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from helpers import check_sentence, python
+from helpers import check_mistake, python, refusal
 
 from emo_nb import sources
 from emo_nb.core import SourceError, UnreachableError
@@ -41,19 +42,17 @@ def split_file(rows: int, seed: int) -> bytes:
 
 FILES = {f"/{name}": split_file(rows, rows) for name, rows in zip(NAMES, (5000, 20, 21), strict=True)}
 TRAIN = FILES["/train.tsv"]
+RATERS = (SAMPLE_DIR / "goemotions_raw.csv").read_bytes()
+DIALOGUES = {path.name: path.read_bytes() for path in (SAMPLE_DIR / "empatheticdialogues").glob("*.csv")}
 
 
 @dataclass
 class Site:
-    "A web server on this machine: what it serves, what it does wrong, and what it was asked."
+    "A web server on this machine: what it serves, what goes wrong with its next answers, and what it was asked."
 
     files: dict[str, bytes] = field(default_factory=lambda: dict(FILES))
-    cuts: int = 0  # answers that stop half-way
-    stalls: int = 0  # answers that fall silent there
-    errors: int = 0  # answers that are 500
+    faults: list[str] = field(default_factory=list)
     pause: float = 0  # seconds after every 16 KiB
-    compresses: bool = False
-    moved: bool = False  # the files lie below another address, and it says so
     url: str = ""
     asked: list[str] = field(default_factory=list)
     over: threading.Event = field(default_factory=threading.Event)
@@ -62,36 +61,21 @@ class Site:
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         site: Site = self.server.site  # type: ignore[attr-defined]
-        path = self.path.removeprefix("/elsewhere")
-        if site.moved and path == self.path:
-            return self.answer(302, Location=f"/elsewhere{path}")
-        site.asked.append(path)
-        if site.errors:
-            site.errors -= 1
-            return self.answer(500)
-        if path not in site.files:
-            return self.answer(404)
-        if site.compresses and "gzip" in self.headers.get("Accept-Encoding", ""):
-            return self.answer(200, gzip.compress(site.files[path], mtime=0), **{"Content-Encoding": "gzip"})
-        self.answer(200, site.files[path])
-
-    def answer(self, status: int, body: bytes = b"", **headers: str) -> None:
-        "Announce the body, send it as well as this site does, hang up."
-        site: Site = self.server.site  # type: ignore[attr-defined]
+        site.asked.append(self.path)
+        fault, body = site.faults.pop(0) if site.faults else "", site.files.get(self.path, b"")
+        status = {"error": 500, "moved": 302}.get(fault, 200 if body else 404)
+        body = gzip.compress(body) if fault == "gzip" else body if status == 200 else b""
         self.send_response(status)
-        for name, value in {"Content-Length": str(len(body)), **headers}.items():
-            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        if extra := {"gzip": ("Content-Encoding", "gzip"), "moved": ("Location", self.path)}.get(fault):
+            self.send_header(*extra)
         self.end_headers()
-        end = len(body)
-        for fault in ("cuts", "stalls"):
-            if body and (left := getattr(site, fault)):
-                setattr(site, fault, left - 1)
-                end //= 2
+        end = len(body) // 2 if fault in ("cut", "stall") else len(body)
         with suppress(ConnectionError):
             for at in range(0, end, 1 << 14):
                 self.wfile.write(body[at : min(end, at + (1 << 14))])
                 time.sleep(site.pause)
-            if end < len(body) and site.stalls:
+            if fault == "stall":
                 site.over.wait()
 
     def log_message(self, *args: object) -> None:
@@ -137,9 +121,10 @@ def kept(cache: Path) -> dict[str, bytes]:
 
 
 def test_a_download_shows_its_progress_and_is_not_repeated(site, alone, capsys):
+    site.pause = 0.01
     assert download_corpus("goemotions") == alone
     assert kept(alone) == FILES
-    assert "100%" in capsys.readouterr().err
+    assert re.search(r"train\.tsv: +[1-9]\d?%", capsys.readouterr().err)
     asked = list(site.asked)
     assert set(asked) == set(FILES)
     assert download_corpus("goemotions") == alone
@@ -147,52 +132,50 @@ def test_a_download_shows_its_progress_and_is_not_repeated(site, alone, capsys):
     assert site.asked == asked and not capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    "faults", [{"errors": 3}, {"cuts": 3}, {"stalls": 2}, {"moved": True, "cuts": 2}, {"compresses": True}], ids=str
-)
+FAULTS = ["error"] * 3, ["", "cut", "cut"], ["", "stall"], ["moved", "moved", "gzip", "moved", "cut"]
+
+
+@pytest.mark.parametrize("faults", FAULTS, ids=" ".join)
 def test_a_download_with_a_fault_ends_with_the_whole_files(site, alone, monkeypatch, faults, tried):
     monkeypatch.setattr(download, "SILENCE_SECONDS", 1)
-    vars(site).update(faults)
+    site.faults = list(faults)
     download_corpus("goemotions")
-    assert kept(alone) == FILES
+    assert kept(alone) == FILES and not site.faults
     tried("downloads with a fault", 1)
 
 
-@pytest.mark.parametrize(
-    ("fault", "why"),
-    [
-        ({"files": {}}, "404"),
-        pytest.param({"files": {**FILES, "/train.tsv": TRAIN + b"x"}}, "another SHA-256", id="other bytes"),
-        ({"cuts": 99}, "cannot be downloaded"),
-        ({"errors": 99}, "500"),
-        ({"stalls": 99}, "cannot be downloaded"),
-    ],
-    ids=str,
-)
-def test_a_failed_download_says_so_keeps_nothing_wrong_and_can_be_repeated(site, alone, monkeypatch, fault, why, tried):
+OTHER = {**FILES, "/train.tsv": TRAIN + b"x"}
+FAILURES = {
+    "404": ({}, ""),
+    "another SHA-256": (OTHER, ""),
+    "Connection broken": (FILES, "cut"),
+    "500": (FILES, "error"),
+}
+FAILURES["timed out"] = (FILES, "stall")
+
+
+@pytest.mark.parametrize("why", FAILURES)
+def test_a_failed_download_says_so_keeps_nothing_wrong_and_can_be_repeated(site, alone, monkeypatch, emo, why, tried):
     monkeypatch.setattr(download, "SILENCE_SECONDS", 0.5)
     monkeypatch.setattr(download, "RETRIES", 1)
-    usual = dict(vars(site))
-    vars(site).update(fault)
-    with pytest.raises(SourceError) as caught:
-        find_corpus("goemotions")
-    check_sentence(caught.value, f"{site.url}/train.tsv", why, "--data")
-    assert not isinstance(caught.value, UnreachableError)
-    assert kept(alone) == {} and site.asked.count("/train.tsv") == 3  # does anybody answer? and two tries
-    vars(site).update({name: usual[name] for name in fault})
+    site.files, fault = FAILURES[why]
+    site.faults = [fault] * 3
+    code, _, err = emo("explore", "--corpus", "goemotions")
+    check_mistake(code, err, [f"{site.url}/train.tsv", why, "--data"])  # and no sample in its place
+    assert kept(alone) == {} and site.asked == ["/train.tsv"] * 3  # does anybody answer? and two tries
+    site.files = FILES
     download_corpus("goemotions")
     assert kept(alone) == FILES
     tried("downloads with a fault", 1)
 
 
-@pytest.mark.parametrize("half", ["damaged", "missing"])
-def test_a_file_that_is_damaged_or_missing_in_the_cache_is_downloaded_again(site, alone, half):
+def test_a_file_that_is_damaged_or_missing_in_the_cache_is_downloaded_again(site, alone):
     download_corpus("goemotions")
-    site.asked.clear()
-    file = alone / "goemotions/dev.tsv"
-    file.write_bytes(FILES["/dev.tsv"][:-1]) if half == "damaged" else file.unlink()
-    assert find_corpus("goemotions").origin == "download"
-    assert set(site.asked) == {"/dev.tsv"} and kept(alone) == FILES
+    for spoil in (lambda file: file.write_bytes(FILES["/dev.tsv"][:-1]), lambda file: file.unlink()):
+        site.asked.clear()
+        spoil(alone / "goemotions/dev.tsv")
+        assert find_corpus("goemotions").origin == "download"
+        assert set(site.asked) == {"/dev.tsv"} and kept(alone) == FILES
 
 
 DOWNLOADS = """
@@ -203,10 +186,10 @@ sources.download_corpus("goemotions")
 """
 
 
-def downloading(first: str = "") -> subprocess.Popen:
+def downloading() -> subprocess.Popen:
     "A process of its own that downloads the corpus into the cache."
     remotes = json.dumps([astuple(remote) for remote in REMOTE_FILES["goemotions"]])
-    return subprocess.Popen([sys.executable, "-c", first + DOWNLOADS, remotes], stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen([sys.executable, "-c", DOWNLOADS, remotes], stderr=subprocess.PIPE, text=True)
 
 
 def test_processes_that_download_at_once_end_with_one_good_file(site, alone, tried):
@@ -225,7 +208,7 @@ def test_a_killed_download_leaves_nothing_wrong_and_its_place_to_the_next(site, 
         cache = tmp_path / f"cache{kill}"
         monkeypatch.setenv("EMO_NB_CACHE", str(cache))
         site.asked.clear()
-        site.pause = 0.02
+        site.pause = 0.05
         first = downloading()
         while len(site.asked) < 2 and first.poll() is None:
             time.sleep(0.002)
@@ -240,15 +223,6 @@ def test_a_killed_download_leaves_nothing_wrong_and_its_place_to_the_next(site, 
         assert second.returncode == 0, errors
         assert FILES.items() <= kept(cache).items()
     tried("kills of a download", kills)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="a file's size is limited in Linux's way")
-def test_a_disk_that_fills_up_ends_in_a_sentence(site, alone, tried):
-    full = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
-    error = downloading(full).communicate()[1].splitlines()[-1]
-    assert error.startswith(f"emo_nb.core.SourceError: {alone / 'goemotions'} cannot be written (File too large)")
-    assert "EMO_NB_CACHE" in error and not kept(alone)
-    tried("a disk that fills up in a download", 1)
 
 
 def test_a_cache_that_cannot_be_written_is_a_source_error(site, monkeypatch, tmp_path):
@@ -279,9 +253,8 @@ def test_where_nobody_answers_the_sample_takes_over_within_ten_seconds_and_says_
     (warning,) = caplog.records
     assert warning.levelno == logging.WARNING
     assert "goemotions" in warning.getMessage() and "BUILT-IN SAMPLE" in warning.getMessage()
-    with pytest.raises(UnreachableError) as caught:
+    with refusal(UnreachableError, "train.tsv", "--data"):
         download_corpus("goemotions")
-    check_sentence(caught.value, "train.tsv", "--data")
 
 
 def test_a_server_that_is_not_believed_is_not_taken_for_none(site, monkeypatch):
@@ -292,14 +265,14 @@ def test_a_server_that_is_not_believed_is_not_taken_for_none(site, monkeypatch):
     assert not isinstance(caught.value, UnreachableError)
 
 
-@pytest.mark.parametrize("corpus", sources.FILE_PATTERNS)
-def test_offline_every_corpus_has_its_sample_and_nobody_is_asked(site, monkeypatch, caplog, corpus):
+def test_offline_every_corpus_has_its_sample_and_nobody_is_asked(site, monkeypatch, caplog):
     monkeypatch.setenv("EMO_NB_OFFLINE", "1")
-    location = find_corpus(corpus)
-    assert location.origin == "built-in sample" and SAMPLE_DIR in location.path.parents
-    assert len(read_corpus(location.path).frame) > 500
+    for corpus in sources.FILE_PATTERNS:
+        location = find_corpus(corpus)
+        assert location.origin == "built-in sample" and SAMPLE_DIR in location.path.parents
+        assert len(read_corpus(location.path).frame) > 500
     assert not site.asked
-    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert [record.levelno for record in caplog.records] == [logging.WARNING] * 3
 
 
 # Places
@@ -318,20 +291,16 @@ def test_places_are_tried_in_order(site, alone, monkeypatch, tmp_path, caplog):
     assert found(tmp_path / "given") == ("given", tmp_path / "given")
     assert found() == ("EMO_NB_DATA", tmp_path / "data")
     (tmp_path / "data/train.tsv").write_text("sentence\tlabel\na fine film\t1\n")  # another data set's
+    os.mkfifo(tmp_path / "data/goemotions_1.csv")  # not a file
     assert not site.asked
     assert found() == ("download", alone / "goemotions")
     assert found() == ("cache", alone / "goemotions")
     assert load_corpus("goemotions").rows == 5041
     assert not caplog.records
     shutil.rmtree(alone)
-    monkeypatch.setenv("EMO_NB_OFFLINE", "1")
-    assert found() == ("built-in sample", SAMPLE_DIR / "goemotions_raw.csv")
-
-
-def test_what_the_cache_holds_of_one_corpus_is_not_taken_for_another(site, alone):
-    (alone / "goemotions_raw").mkdir(parents=True)
+    (alone / "goemotions_raw").mkdir(parents=True)  # another corpus in the cache
     shutil.copy(SAMPLE_DIR / "goemotions_raw.csv", alone / "goemotions_raw/goemotions_1.csv")
-    assert find_corpus("goemotions").path == alone / "goemotions"
+    assert found() == ("download", alone / "goemotions")
 
 
 def test_places_that_do_not_exist_are_named(monkeypatch, tmp_path):
@@ -352,61 +321,35 @@ def test_emo_nb_data_may_name_the_corpus_itself(monkeypatch):
         assert (location.path, location.origin) == (SAMPLE_DIR / "goemotions_raw.csv", "EMO_NB_DATA")
 
 
-SPLITS = {name: FILES[f"/{name}"] for name in NAMES}
-KAGGLE = {  # a corpus's files below /kaggle/input, and the rows there
-    "one file": ("goemotions", "go-emotions", {"go_emotions_dataset.csv": "goemotions_raw.csv"}, 1798),
-    "one file by owner": ("goemotions", "datasets/x/go", {"go_emotions_dataset.csv": "goemotions_raw.csv"}, 1798),
-    "splits": ("goemotions", "goemotions/data", SPLITS, 5041),
-    "splits by owner": ("goemotions", "datasets/x/goemotions/data", SPLITS, 5041),
-    "raters": (
-        "goemotions-raw",
-        "goemotions/data/full_dataset",
-        {f"goemotions_{i}.csv": "goemotions_raw.csv" for i in (1, 2, 3)},
-        3 * 1798,
-    ),
-    "dialogues": (
-        "empathetic",
-        "empathetic-dialogues/empatheticdialogues",
-        {f"{name}.csv": f"empatheticdialogues/{name}.csv" for name in ("train", "valid")},
-        619,
-    ),
-}
+KAGGLE = [  # a corpus, its files below /kaggle/input, and its rows
+    ("goemotions", "datasets/x/go-emotions", {"go_emotions_dataset.csv": RATERS}, 1798),
+    ("goemotions", "goemotions/data", {name: FILES[f"/{name}"] for name in NAMES}, 5041),
+    ("goemotions-raw", "goemotions/data/full_dataset", {f"goemotions_{i}.csv": RATERS for i in (1, 2, 3)}, 3 * 1798),
+    ("empathetic", "empathetic-dialogues/empatheticdialogues", DIALOGUES, 773),
+]
 
 
-@pytest.mark.parametrize("layout", KAGGLE)
-def test_a_corpus_is_found_where_kaggle_puts_it(monkeypatch, tmp_path, layout):
-    corpus, folder, files, rows = KAGGLE[layout]
-    (tmp_path / "input" / folder).mkdir(parents=True)
-    for name, source in files.items():
-        content = source if isinstance(source, bytes) else (SAMPLE_DIR / source).read_bytes()
-        (tmp_path / "input" / folder / name).write_bytes(content)
-    monkeypatch.setattr(sources, "Path", lambda path: Path(str(path).replace("/kaggle", str(tmp_path))))
-    assert find_corpus(corpus).origin == "Kaggle"
-    assert load_corpus(corpus).rows == load_corpus(corpus, tmp_path / "input").rows == rows
-
-
-@pytest.mark.parametrize(
-    "make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("nowhere")], ids=["pipe", "folder", "broken link"]
-)
-def test_what_is_not_a_file_is_not_taken_for_a_corpus(site, monkeypatch, tmp_path, make):
-    (tmp_path / "data").mkdir()
-    for name in ("train.tsv", "goemotions_1.csv"):
-        make(tmp_path / "data" / name)
-    monkeypatch.setenv("EMO_NB_DATA", str(tmp_path / "data"))
-    assert find_corpus("goemotions").origin == "download"
+def test_a_corpus_is_found_where_kaggle_and_colab_put_it(monkeypatch, tmp_path):
+    for corpus, folder, files, rows in KAGGLE:
+        place = tmp_path / folder / "input"
+        (place / folder).mkdir(parents=True)
+        for name, content in files.items():
+            (place / folder / name).write_bytes(content)
+        monkeypatch.setattr(sources, "Path", lambda path, place=place: place if path == "/kaggle/input" else Path(path))
+        assert find_corpus(corpus).origin == "Kaggle"
+        assert load_corpus(corpus).rows == load_corpus(corpus, place).rows == rows
+    monkeypatch.setenv("COLAB_RELEASE_TAG", "1")
+    monkeypatch.setattr(sources, "Path", lambda path: place if path == "/content" else Path(path))
+    assert find_corpus("empathetic").origin == "Colab"
 
 
 # Hubs
 
 HUB_README = """---
 configs:
-- config_name: raw
-  data_files: [{split: train, path: raw/train-*}]
+- {config_name: raw, data_files: [{split: train, path: raw/train-*}]}
 - config_name: simplified
-  data_files:
-  - {split: train, path: simplified/train-*}
-  - {split: validation, path: simplified/validation-*}
-  - {split: test, path: simplified/test-*}
+  data_files: [{split: train, path: simplified/train-*}, {split: validation, path: simplified/validation-*}]
   default: true
 ---
 """
@@ -420,13 +363,13 @@ def hub_copy(monkeypatch, tmp_path) -> Path:
     folder = tmp_path / "go_emotions"
     for config in ("raw", "simplified"):
         (folder / config).mkdir(parents=True)
-    for split in ("train", "validation", "test"):
+    for split in ("train", "validation"):
         frame = pd.DataFrame({"text": [f"{split} one", f"{split} two"], "labels": [[17], [2, 3]], "id": ["a", "b"]})
-        frame.to_parquet(folder / f"simplified/{split}-00000-of-00001.parquet")
-    raters = pd.DataFrame({"text": ["rated"], "id": ["a"], "example_very_unclear": [False]})
-    raters.assign(**{name: int(name in ("joy", "love")) for name in GOEMOTIONS}).to_parquet(
-        folder / "raw/train-00000-of-00001.parquet"
+        frame.to_parquet(folder / f"simplified/{split}-0.parquet")
+    raters = pd.DataFrame(
+        {"text": ["rated"], "id": ["a"], **{name: int(name in ("joy", "love")) for name in GOEMOTIONS}}
     )
+    raters.to_parquet(folder / "raw/train-0.parquet")
     (folder / "README.md").write_text(HUB_README)
     return folder
 
@@ -434,11 +377,10 @@ def hub_copy(monkeypatch, tmp_path) -> Path:
 @pytest.mark.parametrize("config", ["", ":simplified"])
 def test_the_hubs_data_sets_are_read(hub_copy, config):
     frame = load_corpus("goemotions", f"hf:{hub_copy}{config}").frame
-    assert set(zip(frame.text, frame.labels, frame.split, strict=True)) == {
-        (f"{text} {number}", labels, split)
-        for text, split in (("train", "train"), ("validation", "dev"), ("test", "test"))
-        for number, labels in (("one", ("joy",)), ("two", ("anger", "annoyance")))
-    }
+    labels = (("one", ("joy",)), ("two", ("anger", "annoyance")))
+    splits = (("train", "train"), ("validation", "dev"))
+    wanted = {(f"{file} {number}", names, split) for file, split in splits for number, names in labels}
+    assert set(zip(frame.text, frame.labels, frame.split, strict=True)) == wanted
     frame = load_corpus("goemotions-raw", f"hf:{hub_copy}:raw").frame
     assert list(zip(frame.text, frame.labels, frame.group, strict=True)) == [("rated", ("joy", "love"), "a")]
 
@@ -464,9 +406,8 @@ def test_a_missing_hub_package_is_named(monkeypatch, address, package):
 def test_a_hubs_failure_is_an_error_of_one_line(hub_copy, tmp_path):
     (tmp_path / "empty").mkdir()
     for address in (f"hf:{hub_copy}:none", f"hf:{tmp_path / 'empty'}", "kaggle:not-a-handle", "kaggle:"):
-        with pytest.raises(SourceError, match="cannot be downloaded") as caught:
+        with refusal(SourceError, address, "cannot be downloaded"):
             find_corpus("goemotions", address)
-        assert address in str(caught.value) and "\n" not in str(caught.value)
 
 
 FROM_HUB = """

@@ -39,7 +39,13 @@ def run_page(path: Path) -> Any:
         if cell.cell_type == "code" and SKIPPED.search(cell.source):
             cell.source = ""
     environment = {"OMP_WAIT_POLICY": "passive", "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1", **os.environ}
-    client = NotebookClient(runnable, timeout=900, kernel_name="python3", resources={"metadata": {"path": path.parent}})
+    client = NotebookClient(
+        runnable,
+        timeout=900,
+        kernel_name="python3",
+        coalesce_streams=True,
+        resources={"metadata": {"path": path.parent}},
+    )
     client.execute(env=environment)
     for cell, done in zip(notebook.cells, runnable.cells, strict=True):
         if cell.cell_type == "code" and not SKIPPED.search(cell.source):
