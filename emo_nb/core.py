@@ -44,8 +44,9 @@ class TextError(EmoNbError):
 
 
 def first_line(error: BaseException) -> str:
-    "The first line of an error's message, at most 160 characters; the name of its class where it has no message."
-    return (getattr(error, "strerror", None) or str(error).strip() or type(error).__name__).splitlines()[0][:160]
+    "The first line of an error's message, at most 160 printable characters; the name of its class if it has none."
+    line = (getattr(error, "strerror", None) or str(error).strip() or type(error).__name__).splitlines()[0][:160]
+    return "".join(char if char.isprintable() else "?" for char in line)
 
 
 def read_json_object(file: Path, error: type[EmoNbError], remedy: str) -> dict[str, Any]:

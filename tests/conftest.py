@@ -40,9 +40,8 @@ def alone(monkeypatch, tmp_path) -> Path:
 
 
 @pytest.fixture
-def here(monkeypatch, tmp_path, tmp_path_factory) -> Path:
+def here(alone, monkeypatch, tmp_path) -> Path:
     "An empty working directory, and no corpus but the sample."
-    settle(monkeypatch, tmp_path_factory.mktemp("no-cache"))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -53,12 +52,8 @@ def corpora_dir() -> Path:
     if not DATA:
         pytest.skip("EMO_NB_DATA is not set; it names the folder of the real corpora")
     folder = Path(DATA).resolve()
-    wanted = (
-        "empatheticdialogues.tar.gz",
-        "goemotions/train.tsv",
-        "goemotions_raw_sample.csv",
-        "go_emotions_dataset_sample.csv",
-    )
+    samples = ("goemotions_raw_sample.csv", "go_emotions_dataset_sample.csv")
+    wanted = ("empatheticdialogues.tar.gz", "goemotions/train.tsv", *samples)
     if missing := [name for name in wanted if not (folder / name).is_file()]:
         pytest.skip(f"EMO_NB_DATA holds no {', '.join(missing)}")
     return folder

@@ -22,7 +22,6 @@ from itertools import islice, takewhile
 from pathlib import Path
 
 import pandas as pd
-from helpers import check_sentence
 from pyarrow.parquet import read_metadata
 
 from emo_nb.core import DataError, EmoNbError
@@ -35,7 +34,6 @@ from emo_nb.report import provenance, utc_now
 from emo_nb.sources import SAMPLE_DIR
 from emo_nb.taxonomy import GOEMOTIONS
 
-DATA = os.environ.get("EMO_NB_DATA")
 MILLION, WORTH_A_RECORD = 1_000_000, 100_000
 SECONDS = 10  # that a case may take
 MOODS = ["glad", "sad", "glad|sad", "-1", "so, so", "", "NA"]
@@ -74,16 +72,6 @@ def archived(name: str, data: bytes) -> bytes:
     return whole.getvalue()
 
 
-def of_corpora(folder: Path) -> dict[str, bytes]:
-    "The first lines of the real corpora."
-    lines = {path.name: first_lines(path) for path in (*folder.glob("*.csv"), *folder.glob("goemotions/*.tsv"))}
-    for path in folder.glob("empathetic*.tar.gz"):
-        with tarfile.open(path) as archive:
-            member = next(member for member in archive if member.name.endswith("train.csv"))
-            lines["train.csv"] = b"".join(islice(archive.extractfile(member), 25))
-    return lines
-
-
 @cache
 def seeds() -> dict[str, bytes]:
     "Name and bytes of small whole files: of every form that emo_nb reads."
@@ -98,7 +86,7 @@ def seeds() -> dict[str, bytes]:
     plain = official.assign(text=official.text.str.replace(r"\s", " ", regex=True))
     own = pd.DataFrame({"text": raw.text, "label": (MOODS * 4)[: len(raw)], "thread": raw.subreddit, "": ""})
     answers = pd.DataFrame({"text": raw.text, "label": "sad", "glad": 0.25, "sad": 0.75})
-    files = {
+    return {
         "train.csv": dialogues,
         "goemotions_1.csv": raters,
         "dev.tsv": "".join("\t".join(row) + "\n" for row in plain.to_numpy()).encode(),
@@ -112,7 +100,6 @@ def seeds() -> dict[str, bytes]:
         "train-talk.tar": archived("train.csv", dialogues),
         "lines.txt": "\n".join(raw.text).encode(),
     }
-    return files | {f"real/{name}": data for name, data in (of_corpora(Path(DATA)) if DATA else {}).items()}
 
 
 # Damage
@@ -141,9 +128,7 @@ def damaged(dice: random.Random, data: bytes) -> bytes:
     "The data with one thing wrong."
     start, end = place_in(dice, data)
     piece = data[start:end]
-    way = dice.choice(
-        ("flip", "delete", "double", "swap", "cut", "splice", "insert", "insert", "value", "value", "value")
-    )
+    way = dice.choice(("flip", "delete", "double", "cut", "splice", "insert", "insert", "value", "value", "value"))
     if way == "value" and (cells := list(CELL.finditer(data))):
         start, end = dice.choice(cells).span()
         piece = dice.choice(VALUES if dice.random() < 0.7 else NASTY)
@@ -160,10 +145,6 @@ def damaged(dice: random.Random, data: bytes) -> bytes:
         end, piece = (end, other[slice(*place_in(dice, other))]) if dice.random() < 0.5 else (len(data), other[start:])
     elif way == "insert":
         piece = dice.choice(NASTY) + piece
-    elif way == "swap":
-        other, stop = place_in(dice, data)
-        if other >= end:
-            return data[:start] + data[other:stop] + data[end:other] + piece + data[stop:]
     return data[:start] + piece + data[end:]
 
 
@@ -280,8 +261,8 @@ def try_case(number: int, folder: Path) -> str:
     try:
         answer = reader()
     except EmoNbError as error:
-        check_sentence(error)
-        assert str(error).isprintable()
+        assert str(error).strip() and len(str(error).encode()) < 600
+        assert not re.search(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028]", str(error)), "not one printable line"
         return "refused in a sentence"
     finally:
         signal.alarm(0)
@@ -310,9 +291,6 @@ def try_cases(numbers, root: Path) -> Counter:
 
 def hang(*_):
     raise Hang(f"after {SECONDS} s")
-
-
-# A million of them
 
 
 def main() -> None:

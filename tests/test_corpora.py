@@ -5,20 +5,19 @@ import json
 import os
 import shutil
 import tarfile
+import tracemalloc
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from fuzzing import check_reading
-from helpers import python, refusal
+from helpers import refusal
 from sklearn.model_selection import train_test_split
 
-from emo_nb.config import Config
 from emo_nb.core import ConfigError, DataError, SourceError
 from emo_nb.corpora import load_corpus, normalize_text, read_corpus, read_table
 from emo_nb.explore import duplicates, label_counts
 from emo_nb.prepare import SPLITS, balance, map_labels, split_rows
-from emo_nb.run import load_examples
 from emo_nb.sources import SAMPLE_DIR
 from emo_nb.taxonomy import EMPATHETIC, GOEMOTIONS, TASKS
 
@@ -84,18 +83,14 @@ def check_conversations(place: Path, folder: Path, unit: str) -> int:
 
 
 @pytest.mark.parametrize("unit", ROLES)
-def test_a_text_of_the_dialogues_sample_is_what_the_unit_says(unit):
-    assert check_conversations(DIALOGUES, DIALOGUES, unit) == (773 if unit == "utterance" else 160)
-    frame = read_corpus(DIALOGUES, unit).frame
-    labelled = map_labels(frame, TASKS["empathetic32"])
-    assert (labelled.targets == frame.labels).all(), "no row is lost, and its context is its label"
-
-
-@pytest.mark.corpora
-@pytest.mark.parametrize("unit", ROLES)
-def test_a_text_of_the_dialogues_is_what_the_unit_says(empathetic, unit):
-    rows = check_conversations(empathetic["archive"], empathetic["folder"], unit)
-    assert rows == (107_208 if unit == "utterance" else 24_847)
+@pytest.mark.parametrize("where", ["sample", pytest.param("corpus", marks=pytest.mark.corpora)])
+def test_a_text_of_the_dialogues_is_what_the_unit_says(request, unit, where):
+    if where == "sample":
+        assert check_conversations(DIALOGUES, DIALOGUES, unit) == (773 if unit == "utterance" else 160)
+    else:
+        places = request.getfixturevalue("empathetic")
+        rows = check_conversations(places["archive"], places["folder"], unit)
+        assert rows == (107_208 if unit == "utterance" else 24_847)
 
 
 @pytest.mark.corpora
@@ -123,15 +118,6 @@ def test_the_raters_sample_is_read_as_it_stands():
     wanted = [tuple(name for name, tick in zip(GOEMOTIONS, row, strict=True) if tick) for row in ticks]
     assert (list(reading.frame.text), list(reading.frame.labels)) == (list(raw.text), wanted)
     assert {len(labels) for labels in wanted} >= {0, 1, 2}
-
-
-def test_the_dialogues_task_reads_prompts_and_any_other_unit_on_demand():
-    for unit, role, others in ((None, "prompt", {"speaker"}), ("dialogue", "dialogue", set())):
-        rows = load_examples(Config(task="empathetic32", unit=unit)).rows
-        assert set(rows.role) == {role} | others and sum(rows.role == role) == 160
-    for mistake in ({"unit": "paragraph"}, {"reading": "studdy"}):
-        with pytest.raises(ConfigError, match=f"{next(iter(mistake.values()))}.*choose one of"):
-            read_corpus(DIALOGUES, **mistake)
 
 
 # Damaged rows
@@ -190,37 +176,32 @@ def test_damaged_rows_are_refused_by_line_and_reason_and_all_others_read(tmp_pat
     assert not [reason for _, line, reason in refused if damage[line] not in reason.lower()]
 
 
-def test_a_refused_first_utterance_does_not_make_the_listener_the_speaker(tmp_path):
+def test_the_listener_is_not_taken_for_a_speaker_whose_lines_are_refused_or_missing(tmp_path):
     (tmp_path / "train.csv").write_bytes(UTTERANCES + b"c,1,sad\nc,2,sad,p,8,really?,,\nc,3,sad,p,7,yes,,\n")
     assert list(read_corpus(tmp_path / "train.csv").frame.role) == ["listener", "speaker"]
+    (tmp_path / "train.csv").write_bytes(UTTERANCES + b"c,1,sad,p,7,yes,,\nd,2,sad,p,8,really?,,\n")
+    assert check_reading(read_corpus(tmp_path / "train.csv", "speaker")) == [("train.csv", 3, "no text")]
 
 
 SEVERAL = [("joy", "love"), ("joy",), ("love", "fear"), ("fear",), ("joy",)]
+CELLS = [  # a column of labels, and what they are
+    *(([by.join(labels) for labels in SEVERAL], SEVERAL) for by in ("|", ";", ",", " | ", ", ")),
+    (["shock, disbelief", "calm"] * 2, [("shock, disbelief",), ("calm",)] * 2),
+    (["rock; roll", "calm"] * 2, [("rock; roll",), ("calm",)] * 2),
+    (["joy|love", "|", "joy"], [("joy", "love"), ("joy",)]),
+]
 
 
-@pytest.mark.parametrize("separator", ["|", ";", ",", " | ", ", ", "list.jsonl", "list.parquet"])
-def test_several_labels_in_one_cell_are_taken_apart(tmp_path, separator):
-    path = tmp_path / (separator if separator.startswith("list") else "own.csv")
-    cells = [separator.join(labels) if path.suffix == ".csv" else list(labels) for labels in SEVERAL]
-    frame = pd.DataFrame({"text": list("abcde"), "label": cells})
-    if path.suffix == ".jsonl":
-        frame.to_json(path, orient="records", lines=True)
-    else:
-        frame.to_csv(path, index=False) if path.suffix == ".csv" else frame.to_parquet(path)
-    assert list(read_table(path, "text", "label").frame.labels) == SEVERAL
-
-
-@pytest.mark.parametrize(
-    ("cells", "labels"),
-    [
-        (["shock, disbelief", "calm"] * 2, [("shock, disbelief",), ("calm",)] * 2),
-        (["rock; roll", "calm"] * 2, [("rock; roll",), ("calm",)] * 2),
-        (["joy|love", "|", "joy"], [("joy", "love"), ("joy",)]),
-    ],
-)
-def test_a_label_with_a_separator_in_its_name_stays_one_and_separators_alone_are_none(tmp_path, cells, labels):
-    pd.DataFrame({"text": list("abcd")[: len(cells)], "label": cells}).to_csv(tmp_path / "own.csv", index=False)
+@pytest.mark.parametrize(("cells", "labels"), CELLS, ids=lambda value: str(value[0]))
+def test_several_labels_in_one_cell_are_taken_apart_and_a_name_with_a_separator_stays_one(tmp_path, cells, labels):
+    frame = pd.DataFrame({"text": list("abcde")[: len(cells)], "label": cells})
+    frame.to_csv(tmp_path / "own.csv", index=False)
     assert list(read_table(tmp_path / "own.csv", "text", "label").frame.labels) == labels
+    frame = pd.DataFrame({"text": "a", "label": [list(names) for names in labels]})
+    frame.to_json(tmp_path / "own.jsonl", orient="records", lines=True)
+    frame.to_parquet(tmp_path / "own.parquet")
+    for name in ("own.jsonl", "own.parquet"):
+        assert list(read_table(tmp_path / name, "text", "label").frame.labels) == labels
 
 
 def test_an_own_table_is_named_by_its_place_and_may_be_many_files(tmp_path, monkeypatch):
@@ -242,11 +223,10 @@ UNUSABLE = {  # for a corpus; as a table of one's own, with the reason
     "corpus not in UTF-8": ("train.csv", UTTERANCES + b"c1,1,sad,p,7,caf\xe9,,\n", NO_TEXT),
     "no text column": ("own.csv", b"words,label\na,x\n", NO_TEXT, "words, label"),
     "no label column": ("own.csv", b"text,words\na,x\n", NO_LABEL),
-    "no text column in JSON": ("own.jsonl", b'{"words": "a", "label": "x"}\n', NO_TEXT),
     "no label": ("own.csv", b"text,label\na,\n", "no usable row", "no label"),
+    "a column twice": ("own.csv", b"text,text,label\na,b,x\n", "has the column 'text' twice"),
     "Latin-1": ("own.csv", "text;gefühl\na;x\n".encode("latin-1"), NO_LABEL),
     "UTF-16": ("own.csv", "text,label\na,x\n".encode("utf-16"), NO_TEXT),
-    "zip": ("own.zip", b"PK\x03\x04\xff\xfe,\x80\n", NO_TEXT),
     "no Parquet": ("own.parquet", b"no parquet", "not a readable Parquet file"),
 }
 
@@ -283,7 +263,6 @@ BAD = {  # what comes after a good table, and why it is refused
     "climbs": (entry("ok/../../../climbs.csv", b"x") + END, PUBLISHER),
     "absolute": (entry("/tmp/emo_nb-absolute.csv", b"x") + END, PUBLISHER),
     "symlink": (entry("link.csv", kind=tarfile.SYMTYPE) + END, PUBLISHER),
-    "device": (entry("device.csv", kind=tarfile.CHRTYPE) + END, PUBLISHER),
     "holes": (entry("holes.csv", kind=tarfile.GNUTYPE_SPARSE) + END, PUBLISHER),
     "unknown kind": (entry("volume.csv", kind=b"V") + END, PUBLISHER),
     "symlink of an odd name": (entry("half-\udcfc-line\n.txt", kind=tarfile.SYMTYPE) + END, PUBLISHER),
@@ -294,8 +273,6 @@ BAD = {  # what comes after a good table, and why it is refused
     "two tables of one name": (entry("other/train.csv", TRAIN) + END, "two tables of one name"),
     "size below zero": (entry("x.csv", size=-1024) + END, PUBLISHER),
     "size of a name below zero": (entry("x.csv", size=-1024, kind=tarfile.GNUTYPE_LONGNAME) + END, "headers"),
-    "stated size below zero": (entry("x.csv", **{"size": "-1024"}) + END, PUBLISHER),
-    "holes without a number": (entry("x.csv", **{"GNU.sparse.size": "many"}) + END, CUT),
     "headers of headers": (entry("x", kind=tarfile.XHDTYPE) * 5000 + END, CUT),
     "many files": (b"".join(entry(f"{i}.txt") for i in range(1001)) + END, "more than 1,000 files"),
     "many long headers": (entry("x.txt", comment="x" * 7_000) * 600 + END, "headers"),
@@ -313,7 +290,7 @@ def test_an_archive_that_is_dangerous_cut_or_false_is_refused_and_nothing_is_wri
     for name, pack in (("x.tar", bytes), ("x.tar.gz", gzip.compress)):
         (inside / name).write_bytes(pack(GOOD + entries))
         before = sorted(tmp_path.rglob("*"))
-        with refusal(DataError, match=why, inside / name):
+        with refusal(DataError, inside / name, why):
             read_corpus(inside / name)
         assert sorted(tmp_path.rglob("*")) == before and not Path("/tmp/emo_nb-absolute.csv").exists()
     tried("hostile archives", 2)
@@ -335,36 +312,25 @@ def test_a_good_archive_is_read(tmp_path, name):
 
 
 ZEROS = 10_000_000_000
-BOMBS = {
-    "a table": (entry("zeros.csv", size=ZEROS), "unpacks to more"),
-    "no table": (entry("zeros.bin", size=ZEROS), "unpacks to more"),
-    "after the end": (END, "unpacks to more"),
-    "a long name": (entry("zeros", kind=tarfile.GNUTYPE_LONGNAME, size=ZEROS), "headers"),
-    "an extended header": (entry("zeros", kind=tarfile.XHDTYPE, size=ZEROS), "headers"),
-}
-READS = """
-import resource, sys
-from pathlib import Path
-from emo_nb.io.archives import read_files
-for name in sys.argv[1:]:
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    try:
-        list(read_files(Path(name)))
-    except Exception as error:
-        print(type(error).__name__, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024, error)
-"""
 
 
 def test_ten_gigabytes_of_zeros_are_refused_in_little_memory(tmp_path, tried):
     many = gzip.compress(bytes(ZEROS // 100)) * 100  # gzip files one after the other are one
-    paths = [tmp_path / f"{where}.tar.gz" for where in BOMBS]
-    for path, (start, _) in zip(paths, BOMBS.values(), strict=True):
-        path.write_bytes(gzip.compress(start) + many)
-    for line, path, (_, why) in zip(python(READS, *paths).splitlines(), paths, BOMBS.values(), strict=True):
-        kind, megabytes, words = line.split(maxsplit=2)
-        assert kind == "DataError" and why in words and str(path) in words
-        assert int(megabytes) < 100
-    tried("hostile archives", len(BOMBS))
+    bombs = {
+        entry("zeros.csv", size=ZEROS): "unpacks to more",
+        entry("zeros.bin", size=ZEROS): "unpacks to more",
+        entry("zeros", kind=tarfile.GNUTYPE_LONGNAME, size=ZEROS): "headers",
+        END: "unpacks to more",
+    }
+    for start, why in bombs.items():
+        (tmp_path / "x.tar.gz").write_bytes(gzip.compress(start) + many)
+        tracemalloc.start()
+        with refusal(DataError, tmp_path / "x.tar.gz", why):
+            read_corpus(tmp_path / "x.tar.gz")
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 100e6
+    tried("hostile archives", len(bombs))
 
 
 @pytest.mark.parametrize("name", ["x.csv", "x.parquet", "x.tar.gz"])

@@ -1,10 +1,7 @@
 """What is written appears complete or not at all, also where the place is a link, a device, or oddly named."""
 
-import os
-
 import pytest
 
-from emo_nb.core import ConfigError
 from emo_nb.io.files import atomic_dir, atomic_file, partial_dir
 
 
@@ -33,15 +30,6 @@ def test_a_link_to_a_file_stays_one(tmp_path):
     with atomic_file(tmp_path / "a.csv") as temporary:
         temporary.write_text("x")
     assert (tmp_path / "a.csv").is_symlink() and (tmp_path / "b.csv").read_text() == "x"
-
-
-@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["pipe", "folder"])
-def test_a_pipe_or_folder_is_not_replaced_by_a_file(tmp_path, make):
-    make(tmp_path / "out")
-    refusal = pytest.raises(ConfigError, match="out is not a file but a folder, a pipe or a device")
-    with refusal, atomic_file(tmp_path / "out"):
-        raise AssertionError("that came too late")
-    assert not (tmp_path / "out").is_file()
 
 
 @pytest.mark.parametrize("name", ["a[1]", "*", "?", "run"])

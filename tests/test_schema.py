@@ -69,17 +69,12 @@ def test_a_run_of_a_newer_emo_nb_is_refused_by_its_version(copied, emo):
         check_mistake(code, err, [str(copied / name), NEWER])
 
 
+REQUIRED = describe_fields(RunRecord).query("required == 'yes'").index
 CHANGED = [
     ("run/config.json", {"seed": "42"}, "seed should be a valid integer, not '42'"),
     ("run/config.json", {"labels": ["joy"]}, "labels: list should have at least 2 items"),
-    ("run/config.json", {"hardware": {"processor": "x", "threads": 0, "gpu": None}}, "hardware.threads"),
-    ("run/config.json", {"schema": "one"}, "schema should be a valid integer"),
     ("run/metrics.json", {"all": {}}, "corpora.all.macro_f1 is missing"),
-    *(
-        ("run/config.json", {name: None}, f"{name} is missing")
-        for name, row in describe_fields(RunRecord).iterrows()
-        if row.required == "yes"
-    ),
+    *(("run/config.json", {name: None}, f"{name} is missing") for name in REQUIRED),
     ("results/leaks.json", {"schema": SCHEMA_VERSION + 1}, NEWER),
     ("results/leaks.json", {"hardware": None}, "hardware is missing"),
     ("results/splits.json", {"runs": {"group": {}}}, "runs.group."),
@@ -108,12 +103,10 @@ TABLE_DAMAGE = [
     lambda data: data.split(b"\n")[0] + b"\n",  # the header only
     lambda data: b"\n".join(data.split(b"\n")[1:]),  # no header
     lambda data: b"\xff\xfe\x00" + data,
-    lambda data: data + b'"joy,\n',
     lambda data: data[:-40],
     lambda data: data.replace(b"0.", b"none."),
     lambda data: data.replace(b",0.", b",7."),  # shares above one
     lambda data: b"a,b\n1,2\n",
-    lambda data: bytes(len(data)),
 ]
 
 
@@ -131,26 +124,16 @@ def test_a_damaged_file_is_named(copied, results, name):
         read(file)
 
 
-def places(value, at=()):
-    "The path to every value in a JSON value."
-    yield at
-    steps = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for step, one in steps:
-        yield from places(one, (*at, step))
-
-
 def mutated(value, rng):
     "The JSON value with something taken away, or something odd in one place."
-    value = json.loads(json.dumps(value))
-    *path, last = rng.choice([at for at in places(value) if at])
-    holder = value
-    for step in path:
-        holder = holder[step]
-    if rng.random() < 0.3:
-        del holder[last]
-    else:
-        holder[last] = rng.choice(ODD)
-    return value
+    if not value or not isinstance(value, dict | list) or rng.random() < 0.1:
+        return rng.choice(ODD)
+    key = rng.choice(list(value) if isinstance(value, dict) else range(len(value)))
+    if isinstance(value, dict) and rng.random() < 0.2:
+        return {name: one for name, one in value.items() if name != key}
+    items = value.copy()
+    items[key] = mutated(value[key], rng)
+    return items
 
 
 def test_a_record_with_anything_changed_is_read_or_refused_by_an_error_of_the_package(copied, results, tried):
@@ -232,12 +215,10 @@ def test_a_frame_that_is_not_tidy_is_refused_by_column_and_row(tmp_path):
     foreign[NEWER] = frame.copy()
     foreign[NEWER].attrs = {"schema": SCHEMA_VERSION + 1}
     for words, rows in foreign.items():
-        for step in (
-            lambda rows: map_labels(rows, TASKS["shared10"]),
-            lambda rows: explore_corpus(rows, tmp_path / "x"),
-        ):
-            with refusal(DataError, words):
-                step(rows)
+        with refusal(DataError, words):
+            map_labels(rows, TASKS["shared10"])
+    with refusal(DataError, "labels is missing"):
+        explore_corpus(frame.drop(columns="labels"), tmp_path / "x")
     assert not (tmp_path / "x").exists()
     frame.attrs = {}
     assert len(map_labels(frame, TASKS["shared10"])) > 50
@@ -259,8 +240,3 @@ def test_a_setting_of_any_type_is_refused_by_name_or_can_be_written_down(kind):
                 check_sentence(error)
             else:
                 assert Config.from_record(json.loads(json.dumps(config.to_record()))) == config
-
-
-def test_a_message_stays_in_one_line_whatever_it_quotes(tmp_path):
-    with refusal(ModelError, "first second third"):
-        open_run(tmp_path / "first\nsecond\u2028third")

@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 from helpers import check_mistake, python
 
-from emo_nb.core import DataError, EmoNbError
+from emo_nb.core import EmoNbError
 from emo_nb.corpora import read_corpus, read_table
 from emo_nb.io.readers import estimate_rows, iter_texts
-from emo_nb.predict import EmotionClassifier, predict_file
+from emo_nb.predict import EmotionClassifier
 from emo_nb.report import newest_run, open_run
 from emo_nb.sources import find_corpus
 
@@ -135,14 +135,6 @@ def test_a_name_that_no_file_has_or_can_have_is_refused_in_a_sentence_wherever_i
             with pytest.raises(EmoNbError, match=r"does not exist|is not a|there is no run"):
                 take(name + ending)
         assert estimate_rows(name + ending) == 0
-
-
-@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["pipe", "folder"])
-def test_a_pipe_to_predict_into_a_file_is_refused_and_not_waited_for(tiny, here, make):
-    make(here / "in.csv")
-    with pytest.raises(DataError, match=r"in\.csv is not a file but a folder, a pipe or a device; name a file"):
-        predict_file(EmotionClassifier.from_pretrained(tiny.folder), "in.csv", "out.csv")
-    assert [path.name for path in here.iterdir()] == ["in.csv"]
 
 
 def test_a_file_is_never_predicted_into_itself(emo, tiny, here, table):

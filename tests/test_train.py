@@ -1,9 +1,7 @@
-"""Each kind of model learns what can be learnt and is saved with its calibration; and what training does when memory runs out."""
+"""Each kind of model learns what can be learnt and keeps its calibration; training survives little memory and Ctrl-C."""
 
 import json
 import os
-import signal
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -28,8 +26,8 @@ WORDS = {
     "sadness": ("candle", "blanket", "hammer", "feather", "lantern"),
 }
 OTHERS = ("we", "saw", "it", "near", "them", "when", "my", "brother", "and", "I", "walked", "home", "from", "work")
-# Macro-F1 on test rows, below the lowest of three seeds; chance is about 0.25 and 0.4
-FLOORS = {("one", "lora"): 0.9, ("one", "finetune"): 0.9, ("several", "lora"): 0.8, ("several", "finetune"): 0.8}
+KINDS = [(number, method) for number in ("one", "several") for method in ("lora", "finetune")]
+FLOOR = 0.8  # of macro-F1 on test rows: three seeds of each kind gave 0.91 or more, chance gives less than 0.5
 EVERY_ROW = dict.fromkeys(("train_rows_per_label", "dev_rows_per_label", "test_rows_per_label"))
 
 
@@ -40,14 +38,15 @@ def only_the_sample(tmp_path_factory):
         yield
 
 
-@pytest.fixture(scope="module", params=FLOORS, ids=" ".join)
+@pytest.fixture(scope="module", params=KINDS, ids=" ".join)
 def trained(request, tmp_path_factory):
-    "A run of each kind on 320 texts in which a word says the label; in one text of three there may be two."
+    "A run of each kind on 320 texts in which a word says the label (in one of eight, at random), or two words say two."
     (number, method), place, rng = request.param, tmp_path_factory.mktemp("trained"), np.random.default_rng(0)
     rows = []
     for i in range(320):
         labels = rng.choice(list(WORDS), 2 if number == "several" and i % 3 == 0 else 1, replace=False)
-        words = rng.permutation([*rng.choice(OTHERS, 8), *(rng.choice(WORDS[label]) for label in labels)])
+        cues = [rng.choice(WORDS[label]) for label in (rng.choice(list(WORDS), 1) if i % 8 == 7 else labels)]
+        words = rng.permutation([*rng.choice(OTHERS, 8), *cues])
         rows.append({"text": " ".join(words), "label": "|".join(labels)})
     pd.DataFrame(rows).to_csv(place / "table.csv", index=False)
     own = {"data": place / "table.csv", "text_col": "text", "label_col": "label", "out": place / "run"}
@@ -56,11 +55,11 @@ def trained(request, tmp_path_factory):
 
 
 def test_what_can_be_learnt_is_learnt(trained):
-    kind, run = trained
-    assert run.metrics["table"]["macro_f1"] > FLOORS[kind]
-    counts, is_lora = run.config["parameters"], kind[1] == "lora"
-    assert (run.folder / "adapter").exists() == is_lora
-    assert (counts["trained"] < 0.1 * counts["all"]) if is_lora else (counts["trained"] > 0.4 * counts["all"])
+    (_, method), run = trained
+    assert run.metrics["table"]["macro_f1"] > FLOOR
+    share = run.config["parameters"]["trained"] / run.config["parameters"]["all"]
+    assert share < 0.1 if method == "lora" else share > 0.4
+    assert (run.folder / "adapter").exists() == (method == "lora")
 
 
 def test_the_checkpoint_carries_its_temperature_and_the_thresholds_that_its_predictions_use(trained):
@@ -73,52 +72,42 @@ def test_the_checkpoint_carries_its_temperature_and_the_thresholds_that_its_pred
         return
     chosen = config["emo_nb_thresholds"]
     assert list(chosen) == run.config["labels"] == list(WORDS) and all(0 < p < 1 for p in chosen.values())
+    assert {label: row["threshold"] for label, row in run.metrics["table"]["labels"].items()} == chosen
     for rows, column in ((table, "labels"), (run.predictions, "predicted")):
         reached = ["|".join(label for label in chosen if row[label] >= chosen[label]) for _, row in rows.iterrows()]
         assert list(rows[column]) == reached
-    in_metrics = run.metrics["table"]["labels"]
-    assert {label: row["threshold"] for label, row in in_metrics.items()} == {name: chosen[name] for name in in_metrics}
 
 
 def test_the_temperature_is_already_in_the_weights_and_the_record_says_how_far_off_test_rows_are(trained):
     (number, _), run = trained
     config = Config.from_record(run.config)
     examples = load_examples(config)
-    dev = make_splits(examples.rows, examples.task, config)["dev"]
-    classifier, labels, several = EmotionClassifier.from_pretrained(run.folder), run.config["labels"], number != "one"
-    logits = classifier.logits(dev.text)  # of the rows that chose the temperature
+    dev = make_splits(examples.rows, examples.task, config)["dev"]  # the rows that chose the temperature
+    logits, labels = EmotionClassifier.from_pretrained(run.folder).logits(dev.text), run.config["labels"]
+    several, truth = number == "several", encode_labels(split_labels(run.predictions.label), labels)
     assert fit_temperature(logits, encode_labels(dev.targets, labels), several) == pytest.approx(1, abs=0.03)
-    truth = encode_labels(split_labels(run.predictions.label), labels)
     error = calibration_error(calibration_curve(run.predictions[labels].to_numpy(), truth, several))
     assert run.config["calibration"]["error_after"] == pytest.approx(error, abs=0.005)  # rounded probabilities
 
 
-# Test rows decide nothing
-
-
-def decided(folder: Path) -> tuple[bytes, bytes, str]:
-    "The weights, and the model's config with temperature and thresholds, of a run on that folder's splits."
-    places = {"data": folder, "out": folder / "run"}
-    run = run_experiment(Config.from_preset("tiny", task="goemotions28", show_progress_bar=False, **places))
-    model, history = run.folder / "model", (run.folder / "history.csv").read_text()
-    return (model / "model.safetensors").read_bytes(), (model / "config.json").read_bytes(), history
-
-
-def shuffled(rows: list[list[str]]) -> list[list[str]]:
-    "The same texts with each other's labels."
-    labels = np.random.default_rng(7).permutation([row[1] for row in rows])
-    return [[text, str(label), comment] for (text, _, comment), label in zip(rows, labels, strict=True)]
-
-
 def test_the_labels_of_test_rows_change_neither_weights_nor_temperature_nor_thresholds(tmp_path):
     rows = {split: rows[::2] for split, rows in official_rows().items()}  # enough of each of the 28 labels
-    weights, config, history = decided(write_official(tmp_path / "as it is", rows))
-    other_test = {**rows, "test": shuffled(rows["test"])}
-    assert decided(write_official(tmp_path / "other test", other_test)) == (weights, config, history)
-    other_dev = {**rows, "dev": shuffled(rows["dev"])}
-    _, config_of_other_dev, history_of_other_dev = decided(write_official(tmp_path / "other dev", other_dev))
-    assert config_of_other_dev != config and history_of_other_dev != history
-    assert {"emo_nb_thresholds", "emo_nb_temperature"} <= json.loads(config).keys()
+
+    def outcome(shuffled=None) -> tuple[bytes, bytes, str]:
+        "Weights, config and history of a run in which the texts of this split have each other's labels."
+        given, place = dict(rows), tmp_path / str(shuffled)
+        if shuffled:
+            labels = np.random.default_rng(7).permutation([labels for _, labels, _ in rows[shuffled]])
+            given[shuffled] = [[row[0], str(label), row[2]] for row, label in zip(rows[shuffled], labels, strict=True)]
+        options = {"data": write_official(place, given), "out": place / "run", "show_progress_bar": False}
+        folder = run_experiment(Config.from_preset("tiny", task="goemotions28", **options)).folder
+        files = ("model/model.safetensors", "model/config.json", "history.csv")
+        return tuple((folder / file).read_bytes() for file in files)
+
+    as_they_are, other_dev = outcome(), outcome("dev")
+    assert outcome("test") == as_they_are
+    assert other_dev[1] != as_they_are[1] and other_dev[2] != as_they_are[2]
+    assert {"emo_nb_thresholds", "emo_nb_temperature"} <= json.loads(as_they_are[1]).keys()
 
 
 # Where memory runs out
@@ -180,9 +169,9 @@ def test_the_average_of_weights_is_that_of_its_formula_and_survives_a_checkpoint
         weight.copy_(value)
         average.update(step)
     average.swap()
-    # the weight of step t is t (t + 1) (t + 2) up to a factor, which is t**3 for large t
-    factors = torch.tensor([float(np.prod([step + k for k in range(3)])) for step in range(1, 21)])
-    torch.testing.assert_close(weight, (factors[:, None] * steps).sum(0) / factors.sum())
+    t = torch.arange(1.0, 21)[:, None]
+    factors = t * (t + 1) * (t + 2)  # t**3 for large t
+    torch.testing.assert_close(weight, (factors * steps).sum(0) / factors.sum())
     average.save(tmp_path / "average")
     again = WeightAverage([weight], power=3)
     again.load(tmp_path / "average")
@@ -207,7 +196,6 @@ except KeyboardInterrupt:
 
 def test_ctrl_c_is_put_off_until_the_work_is_saved_and_a_second_one_is_not():
     assert [python(INTERRUPTED, times).split() for times in (1, 2)] == [["saved", "True", "stopped"], ["stopped"]]
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_incomplete_checkpoints_are_removed_and_those_of_another_program_are_refused(tmp_path):
@@ -215,10 +203,7 @@ def test_incomplete_checkpoints_are_removed_and_those_of_another_program_are_ref
         (tmp_path / f"checkpoint-{step}").mkdir()
     with pytest.raises(ConfigError, match="another program wrote"):
         last_checkpoint(tmp_path)
-    (tmp_path / OWNER_MARKER).touch()
-    for step in (9, 10):
-        (tmp_path / f"checkpoint-{step}" / COMPLETE_MARKER).touch()
+    for file in (OWNER_MARKER, f"checkpoint-9/{COMPLETE_MARKER}", f"checkpoint-10/{COMPLETE_MARKER}"):
+        (tmp_path / file).touch()
     assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-10"
     assert sorted(os.listdir(tmp_path)) == ["checkpoint-10", "checkpoint-9", OWNER_MARKER]
-    with pytest.raises(ConfigError, match="cannot be written"):
-        last_checkpoint(tmp_path / OWNER_MARKER / "below a file")
