@@ -5,6 +5,7 @@ Formats, cleans and exports in place, as a developer would, and exits 1 where th
 
 import hashlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -30,10 +31,23 @@ def unfit_outputs(path: Path) -> list[str]:
     return [f"{path.relative_to(ROOT)}: a saved output shows {hit[0]!r}" for o in outputs if (hit := UNFIT.search(o))]
 
 
+def export() -> None:
+    "Export every notebook; unlike the command `nbdev-export`, leave the docstring of the package as it is."
+    from nbdev.doclinks import _build_modidx
+    from nbdev.export import nb_export
+
+    os.chdir(ROOT)  # nbdev looks for pyproject.toml from here
+    for notebook in sorted((ROOT / "nbs").rglob("*.ipynb")):
+        if "checkpoint" not in str(notebook):
+            nb_export(notebook)
+    _build_modidx()
+
+
 def main() -> int:
     before = fingerprints()
-    for step in (["ruff", "format", "--quiet", "nbs"], ["nbdev-clean"], ["nbdev-export"]):
+    for step in (["ruff", "format", "--quiet", "nbs"], ["nbdev-clean"]):
         subprocess.run([str(Path(sys.executable).with_name(step[0])), *step[1:]], cwd=ROOT, check=True)
+    export()
     after = fingerprints()
     changed = sorted(str(path.relative_to(ROOT)) for path in {*before, *after} if before.get(path) != after.get(path))
     unfit = [line for path in sorted(after) if path.suffix == ".ipynb" for line in unfit_outputs(path)]
