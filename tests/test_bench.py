@@ -8,31 +8,32 @@ from pathlib import Path
 import pytest
 
 BENCH = Path(__file__).resolve().parent.parent / "bench" / "bench.py"
-WAYS = BENCH.with_name("ways.py")
+
+
+def run(script, *args):
+    return subprocess.run([sys.executable, script, *args], capture_output=True, text=True)
 
 
 @pytest.mark.corpora
-def test_the_smallest_setting_runs_and_every_way_answers_right(corpora_dir, here, monkeypatch):
+def test_the_smallest_setting_runs_and_every_way_gives_the_same_probabilities(corpora_dir, here, monkeypatch):
     monkeypatch.setenv("EMO_NB_DATA", str(corpora_dir))
-    args = [sys.executable, BENCH, "--smallest", "--out", "results", "predict"]
-    done = subprocess.run(args, capture_output=True, text=True)
+    done = run(BENCH, "--smallest", "--out", "results", "predict")
     assert done.returncode == 0, done.stderr
-    found = json.loads(Path("results/bench_predict.json").read_text())
-    ways = {way: values for way, values in found["found"]["64"].items() if way != "peak"}
+    result = json.loads(Path("results/bench_predict.json").read_text())
+    ways = {way: values for way, values in result["found"]["64"].items() if way != "peak"}
     assert len(ways) == 7
     for way, values in ways.items():
         assert values["largest_change"][0] < (0.5 if "int8" in way else 0.05), way
         assert values["per_second"][0] > 0
         assert way in done.stdout
-    assert {"processor", "threads", "gpu"} <= set(found["hardware"])
-    assert {"torch", "onnxruntime", "openvino"} <= set(found["versions"])
-    alone = subprocess.run([sys.executable, WAYS, "predict", "emo_nb, float32", "64"], capture_output=True, text=True)
+    assert {"torch", "onnxruntime", "openvino"} <= set(result["versions"])
+    alone = run(BENCH.with_name("ways.py"), "predict", "emo_nb, float32", "64")
     assert alone.returncode == 0, alone.stderr
-    said = json.loads(alone.stdout.splitlines()[-1])
-    assert said["largest_change"] == pytest.approx(ways["emo_nb, float32"]["largest_change"][0], abs=1e-5)
+    change = json.loads(alone.stdout.splitlines()[-1])["largest_change"]
+    assert change == pytest.approx(ways["emo_nb, float32"]["largest_change"][0], abs=1e-5)
 
 
 def test_an_unknown_part_is_refused_in_one_sentence():
-    done = subprocess.run([sys.executable, BENCH, "speed"], capture_output=True, text=True)
+    done = run(BENCH, "speed")
     assert done.returncode == 2
     assert "there is no part speed; there is: train, tuning" in done.stderr

@@ -10,7 +10,6 @@ from emo_nb import ConfigError
 from emo_nb.encode import TextDataset, split_labels
 from emo_nb.evaluate import (
     SCORES,
-    bootstrap_weights,
     calibration_curve,
     calibration_error,
     choose_thresholds,
@@ -21,7 +20,6 @@ from emo_nb.evaluate import (
     prediction_table,
     probabilities,
     truth_and_predicted,
-    weighted_scores,
 )
 from emo_nb.model import find_encoder, load_tokenizer
 from emo_nb.plots import plot_confusion
@@ -82,23 +80,6 @@ def test_all_scores_are_those_of_scikit_learn(table):
         np.testing.assert_allclose(drawn, counts / counts.sum(axis=1, keepdims=True))
 
 
-def test_a_small_case_computed_by_hand():
-    proba = [[0.9, 0.8, 0.1, 0.2], [0.1, 0.7, 0.2, 0.3], [0.2, 0.3, 0.4, 0.1], [0.6, 0.1, 0.2, 0.3]]
-    labels = ["a", "b", "c", "d"]
-    table = prediction_table(rows_of(["a|b", "a", "d", "a"]), np.array(proba), labels, np.full(4, 0.5))
-    assert list(table.predicted) == ["a|b", "b", "", "a"]
-    scores = compute_metrics(table, labels, np.full(4, 0.5))["one"]
-    # a: two of three found, none wrongly; b: one found, one wrongly; d: never predicted; c: in no row
-    f1 = {"a": 4 / 5, "b": 2 / 3, "d": 0.0}
-    assert {label: row["f1"] for label, row in scores["labels"].items()} == pytest.approx(f1, abs=1e-4)
-    assert scores["macro_f1"] == pytest.approx(sum(f1.values()) / 3, abs=1e-4)
-    assert scores["micro_f1"] == pytest.approx(2 * 3 / (4 + 5), abs=1e-4)
-    assert scores["weighted_f1"] == pytest.approx((3 * 4 / 5 + 2 / 3 + 0) / 5, abs=1e-4)
-    assert scores["accuracy"] == 0.5  # the first row and the last
-    assert scores["top3"] == 0.5  # not the second, whose a comes last, nor the third, whose d does
-    assert {row["threshold"] for row in scores["labels"].values()} == {0.5}
-
-
 def test_a_probability_at_its_threshold_counts_and_a_label_is_known_by_its_whole_name():
     proba = np.array([[0.30004, 0.2999, 0, 0, 0, 0]])
     assert list(prediction_table(rows_of(["anger"]), proba, LABELS, np.full(6, 0.3)).predicted) == ["anger"]
@@ -143,25 +124,12 @@ def test_the_interval_of_accuracy_is_that_of_the_normal_approximation():
     assert accuracy_interval(np.array([True])) == [1.0, 1.0]
 
 
-def test_an_interval_holds_its_score_and_is_of_whole_groups_and_the_same_every_time(table):
+def test_an_interval_holds_its_score_and_is_the_same_every_time(table):
     scores = compute_metrics(table, LABELS)["one"]
     intervals = [(scores[name], scores["intervals"][name]) for name in SCORES]
     intervals += [(row["f1"], row["f1_interval"]) for row in scores["labels"].values()]
     assert all(low < score < high for score, (low, high) in intervals)
     assert compute_metrics(table, LABELS)["one"] == scores
-    weights = bootstrap_weights(pd.Series(["a", "b", "a", "c", "c", "c"]), n_samples=200)
-    assert (weights[:, [0, 3, 3]] == weights[:, [2, 4, 5]]).all()
-    assert set(weights[:, [0, 1, 3]].sum(axis=1)) == {3}, "as many groups as there are, in each sample"
-    assert len(np.unique(weights, axis=0)) == 10, "all ways to draw three out of three"
-
-
-def test_a_weight_is_how_often_a_row_counts(table):
-    weights = bootstrap_weights(table.group, n_samples=3, seed=5)
-    overall, f1 = weighted_scores(table, LABELS, weights)
-    for sample, weight in enumerate(weights.astype(int)):
-        expected, expected_f1 = weighted_scores(table.loc[table.index.repeat(weight)], LABELS)
-        assert overall.loc[sample].to_dict() == pytest.approx(expected.iloc[0].to_dict())
-        assert f1.loc[sample].to_dict() == pytest.approx(expected_f1.iloc[0].to_dict())
 
 
 def test_repeated_rows_of_a_group_narrow_no_interval_and_equal_names_in_two_corpora_are_two_groups():

@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers import change_json, python, settle, write_own
-from sklearn.metrics import accuracy_score, f1_score
 
 from emo_nb import ConfigError, EmotionClassifier, ModelError, TextError, evaluate_run, load_corpus, open_run
 from emo_nb.config import METHOD_DEFAULTS, Config, TrainConfig
+from emo_nb.evaluate import compute_metrics, label_scores
 from emo_nb.report import newest_run
 from emo_nb.run import load_examples, make_splits, run_experiment
 from emo_nb.sources import SAMPLE_DIR
@@ -57,8 +57,8 @@ def files_below(folder):
 def test_the_run_directory_is_complete_and_holds_nothing_that_runs_code_when_opened(tiny):
     files, figures = files_below(tiny.folder), ("labels", "lengths", "confusion", "f1", "calibration")
     expected = {"config.json", "metrics.json", "scores.csv", "history.csv", "predictions.csv"}
-    expected |= {"model/config.json", "model/model.safetensors", "model/tokenizer.json", "model/README.md"}
-    expected |= {"adapter/adapter_config.json", "adapter/adapter_model.safetensors", "adapter/README.md"}
+    expected |= {f"model/{name}" for name in ("config.json", "model.safetensors", "tokenizer.json", "README.md")}
+    expected |= {f"adapter/{name}" for name in ("adapter_config.json", "adapter_model.safetensors", "README.md")}
     assert expected | {f"figures/{name}.png" for name in figures} <= files
     assert {Path(name).suffix for name in files} <= {".json", ".csv", ".png", ".safetensors", ".md", ".txt"}
     assert os.listdir(tiny.folder.parent) == [tiny.folder.name]
@@ -68,18 +68,12 @@ def test_the_run_directory_is_complete_and_holds_nothing_that_runs_code_when_ope
         assert pixels[..., :3].std() > 0.02, f"{name} is empty"
 
 
-@pytest.mark.parametrize("corpus", ["goemotions", "empathetic", "all"])
-def test_metrics_are_what_scikit_learn_makes_of_the_predictions(tiny, corpus):
-    table = pd.read_csv(tiny.folder / "predictions.csv")
-    rows = table if corpus == "all" else table[table.corpus == corpus]
-    metrics = json.loads((tiny.folder / "metrics.json").read_text())[corpus]
-    macro = f1_score(rows.label, rows.predicted, labels=rows.label.unique(), average="macro", zero_division=0)
-    assert metrics["rows"] == len(rows) > 50
-    assert metrics["macro_f1"] == pytest.approx(macro, abs=1e-4)
-    assert metrics["accuracy"] == pytest.approx(accuracy_score(rows.label, rows.predicted), abs=1e-4)
-    assert {label: s["support"] for label, s in metrics["labels"].items()} == rows.label.value_counts().to_dict()
-    columns = tiny.scores.loc[corpus].drop(columns="support").T.to_dict()
-    assert columns == {label: {name: s[name] for name in columns[label]} for label, s in metrics["labels"].items()}
+def test_metrics_and_scores_are_those_of_the_predictions(tiny):
+    labels, table = tiny.config["labels"], tiny.predictions
+    assert tiny.metrics == compute_metrics(table, labels)
+    assert set(tiny.metrics) == {"goemotions", "empathetic", "all"}
+    assert tiny.metrics["all"]["accuracy"] == pytest.approx((table.label == table.predicted).mean(), abs=1e-4)
+    pd.testing.assert_frame_equal(tiny.scores, label_scores(table, labels).round(4), check_dtype=False)
 
 
 def test_the_record_names_settings_labels_rows_and_files_and_no_path_of_this_machine(tiny):
@@ -88,8 +82,9 @@ def test_the_record_names_settings_labels_rows_and_files_and_no_path_of_this_mac
     assert record["rows"]["test"] == len(tiny.predictions)
     assert {name: record[name] for name in METHOD_DEFAULTS["lora"]} == METHOD_DEFAULTS["lora"]
     assert len(pd.read_csv(tiny.folder / "history.csv")) == 1
-    on_disk = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in SAMPLE_DIR.rglob("*.csv")}
-    assert {Path(name).name: sha for name, sha in record["files"].items()} == on_disk
+    assert {Path(name).name: sha for name, sha in record["files"].items()} == {
+        file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in SAMPLE_DIR.rglob("*.csv")
+    }
     words = [name for name in files_below(tiny.folder) if name.endswith((".json", ".md", ".csv"))]
     texts = {name: (tiny.folder / name).read_text("utf-8") for name in words}
     texts["config.json"] = json.dumps({name: value for name, value in record.items() if name != "out"})
@@ -140,13 +135,11 @@ def test_model_and_adapter_open_in_transformers_and_peft_without_the_package(req
 def test_predict_takes_any_sequence_of_texts_and_keeps_its_order(classifier, kind):
     table = classifier.predict(kind(TEXTS))
     assert list(table.columns) == ["text", "label", *classifier.labels]
-    assert list(table.index) == [0, 1, 2, 3]
-    assert list(table.text) == TEXTS
-    proba = table[classifier.labels].to_numpy()
-    np.testing.assert_allclose(proba.sum(1), 1)
+    assert list(table.index) == [0, 1, 2, 3] and list(table.text) == TEXTS
+    proba = table[classifier.labels]
     np.testing.assert_allclose(proba, np.vstack([classifier.predict_proba(text) for text in TEXTS]), atol=1e-5)
-    assert list(table.label) == list(table[classifier.labels].idxmax(axis=1))
-    assert table[classifier.labels].round(3).drop_duplicates().shape[0] == len(TEXTS)
+    assert list(table.label) == list(proba.idxmax(axis=1))
+    assert len(proba.round(3).drop_duplicates()) == len(TEXTS)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,8 @@ PAGES = ("index", "feasibility/study", "prototype/predict", "use/command_line", 
 
 
 def site_tool(*args):
-    return subprocess.run([sys.executable, "tools/site.py", *args], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "tools/site.py", *args], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.fixture(scope="session")
@@ -30,14 +31,12 @@ def docs():
     if not (DOCS / "index.html").is_file():
         if not shutil.which("quarto") and sys.version_info < (3, 11):
             pytest.skip("the site needs Quarto, or Python 3.11 or later for smalldocs")
-        built = site_tool()
-        assert built.returncode == 0, built.stdout + built.stderr
+        site_tool()
     return DOCS
 
 
 def test_every_chapter_is_there_and_no_link_or_image_is_broken(docs):
-    checked = site_tool("--check-links")
-    assert checked.returncode == 0, checked.stdout + checked.stderr
+    site_tool("--check-links")
     assert not [page for page in PAGES if not (docs / f"{page}.html").is_file()]
 
 
@@ -55,15 +54,6 @@ class Quiet(SimpleHTTPRequestHandler):
 
 
 @pytest.fixture(scope="session")
-def address(docs):
-    "Where the site is served during the tests."
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(docs))) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
-@pytest.fixture(scope="session")
 def browser():
     "A Chromium or Chrome of this machine, driven by playwright; no browser is downloaded."
     path = next(filter(None, map(shutil.which, BROWSERS)), None)
@@ -71,21 +61,24 @@ def browser():
         pytest.skip("there is no Chromium or Chrome on this machine")
     with sync_playwright() as playwright:
         quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"]
-        chromium = playwright.chromium.launch(executable_path=path, args=quiet)
-        yield chromium
-        chromium.close()
+        with playwright.chromium.launch(executable_path=path, args=quiet) as chromium:
+            yield chromium
 
 
 @pytest.fixture
-def page(browser, address):
+def page(browser, docs):
     "An empty page that notes errors, and requests that leave the site, in `page.complaints`."
-    page = browser.new_page(base_url=address)
-    page.complaints = []
-    page.on("console", lambda m: page.complaints.append(m.text) if m.type == "error" else None)
-    page.on("pageerror", lambda e: page.complaints.append(str(e)))
-    page.on("request", lambda r: None if r.url.startswith((address, "data:")) else page.complaints.append(r.url))
-    yield page
-    page.close()
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(docs))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        page, complaints = browser.new_page(base_url=address), []
+        page.complaints = complaints
+        page.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
+        page.on("pageerror", lambda e: complaints.append(str(e)))
+        page.on("request", lambda r: None if r.url.startswith((address, "data:")) else complaints.append(r.url))
+        yield page
+        page.close()
+        server.shutdown()
 
 
 @pytest.mark.browser

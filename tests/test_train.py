@@ -27,7 +27,7 @@ WORDS = {
 }
 OTHERS = ("we", "saw", "it", "near", "them", "when", "my", "brother", "and", "I", "walked", "home", "from", "work")
 KINDS = [(number, method) for number in ("one", "several") for method in ("lora", "finetune")]
-FLOOR = 0.8  # of macro-F1 on test rows: three seeds of each kind gave 0.91 or more, chance gives less than 0.5
+FLOOR = 0.65  # of macro-F1 on test rows: three seeds of each kind gave 0.72 or more, chance gives 0.5 or less
 EVERY_ROW = dict.fromkeys(("train_rows_per_label", "dev_rows_per_label", "test_rows_per_label"))
 
 
@@ -50,7 +50,7 @@ def trained(request, tmp_path_factory):
         rows.append({"text": " ".join(words), "label": "|".join(labels)})
     pd.DataFrame(rows).to_csv(place / "table.csv", index=False)
     own = {"data": place / "table.csv", "text_col": "text", "label_col": "label", "out": place / "run"}
-    config = Config.from_preset("tiny", **own, **EVERY_ROW, method=method, epochs=4, show_progress_bar=False)
+    config = Config.from_preset("tiny", **own, **EVERY_ROW, method=method, epochs=3, show_progress_bar=False)
     return request.param, run_experiment(config)
 
 

@@ -89,6 +89,7 @@ def adapt(staged: Path) -> None:
 
         text = text.replace("](/blob/", f"]({settings()['git_url']}/blob/")
         text = re.sub(r"\b__main__\.(?=[A-Z])", "", text)
+        text = text.replace("#| varies: true\\n", "")  # of tools/pages.py; renderers drop it but in cells of a shell
         text = re.sub(r"<td>(?!NaN)(?=[^<]*[A-Za-z]{2})", "<td class=words>", link.sub(local, text))
         path.write_text(text, encoding="utf-8")
 
