@@ -85,7 +85,9 @@ def adapt(staged: Path) -> None:
 
         def local(m: re.Match[str], up: str = up) -> str:
             page, name, method = m.groups(default="")
-            return up + page + (f"#{name}" if name else "") + (method if name + method in entries else "")
+            if not name or name.startswith("_"):  # a private name has no entry of its own
+                return up + page
+            return f"{up}{page}#{name}" + (method if name + method in entries else "")
 
         text = text.replace("](/blob/", f"]({settings()['git_url']}/blob/")
         text = re.sub(r"\b__main__\.(?=[A-Z])", "", text)
