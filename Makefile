@@ -88,7 +88,7 @@ reliability: $(VENV)/dev.ok ## kills, faulty downloads, mutated files, odd texts
 	$(TESTENV) $(BIN)/python tools/reliability.py
 
 fuzz: $(VENV)/dev.ok ## a million damaged tables through every reader of tables (FUZZ=10000 for fewer; an hour or two)
-	$(TESTENV) $(BIN)/python tests/fuzzing.py
+	$(TESTENV) $(BIN)/python tools/fuzzing.py
 
 clean: ## remove the environment, the site and caches (runs/ stays)
 	rm -rf .venv .venv-oldest .venv-newest _docs _proc build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,6 +1,5 @@
 """Model folders from anywhere: what does not belong together is refused in a sentence, and no code in them runs."""
 
-import json
 import pickle
 import re
 import shutil
@@ -78,6 +77,15 @@ def tensor(ending, change):
     return tensors(lambda weights: {name: change(t) if name.endswith(ending) else t for name, t in weights.items()})
 
 
+def without(pattern):
+    "Remove the last of the files that match."
+    return lambda folder: max(folder.glob(pattern)).unlink()
+
+
+def each(*harms):
+    return lambda folder: [harm(folder) for harm in harms]
+
+
 class Opens:
     "A pickle of it makes a file when it is opened."
 
@@ -92,28 +100,12 @@ def beside_a_pickle(folder):
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Opens(folder)))
 
 
-def pickled(folder):
-    beside_a_pickle(folder)
-    (folder / "model.safetensors").unlink()
-
-
-def pickled_by_index(folder):
-    pickled(folder)
-    index = {"metadata": {}, "weight_map": {"classifier.weight": "pytorch_model.bin"}}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-
-
 def sharded(folder):
     "The weights in several files."
     model = AutoModelForSequenceClassification.from_pretrained(folder)
     (folder / "model.safetensors").unlink()
     model.save_pretrained(folder, max_shard_size="1MB")
     assert len(list(folder.glob("*.safetensors"))) > 1
-
-
-def without_a_shard(folder):
-    sharded(folder)
-    max(folder.glob("*.safetensors")).unlink()
 
 
 def with_code(file, **changed):
@@ -132,11 +124,6 @@ def one_token_more(folder):
     tokenizer.save_pretrained(folder)
 
 
-def no_tokenizer(folder):
-    for file in folder.glob("tokenizer*"):
-        file.unlink()
-
-
 def as_links(folder):
     real = folder.rename(folder.with_name("real"))
     folder.mkdir()
@@ -147,7 +134,9 @@ def as_links(folder):
 OUTPUT = ("classifier.weight", "out_proj.weight")
 OWN_CODE = {"auto_map": dict.fromkeys(("AutoConfig", "AutoModelForSequenceClassification"), "own.Own")}
 ADAPTER = b'{"peft_type": "LORA", "base_model_name_or_path": "no-such/encoder", "target_modules": ["query"]}'
+INDEX = b'{"metadata": {}, "weight_map": {"classifier.weight": "pytorch_model.bin"}}'
 INCOMPLETE = "not a complete safetensors file"
+PICKLED = each(beside_a_pickle, without("model.safetensors"))
 HARMS = {
     "weights missing": (
         tensors(lambda weights: {n: t for n, t in weights.items() if not n.endswith(OUTPUT)}),
@@ -161,9 +150,12 @@ HARMS = {
     "one byte short": (raw(lambda b: b[:-1]), INCOMPLETE),
     "huge header": (raw(lambda b: struct.pack("<Q", 2**62) + b[8:]), INCOMPLETE),
     "pickle by another name": (lambda folder: raw(lambda _: pickle.dumps(Opens(folder)))(folder), INCOMPLETE),
-    "pickle": (pickled, "pytorch_model.bin can run code"),
-    "pickle by an index": (pickled_by_index, "pytorch_model.bin, which is not a safetensors file"),
-    "shard missing": (without_a_shard, "is missing, a part"),
+    "pickle": (PICKLED, "pytorch_model.bin can run code"),
+    "pickle by an index": (
+        each(PICKLED, written("model.safetensors.index.json", INDEX)),
+        "pytorch_model.bin, which is not a safetensors file",
+    ),
+    "shard missing": (each(sharded, without("*.safetensors")), "is missing, a part"),
     "code": (with_code("config.json", **OWN_CODE), "code of its own"),
     "code of an unknown model": (with_code("config.json", model_type="oracle", **OWN_CODE), "code of its own"),
     "one label more": (config(**names("abcd")), "should have"),
@@ -187,10 +179,10 @@ HARMS = {
     "no family": (config(model_type="../../oracle"), "no model that transformers knows"),
     "config not JSON": (written("config.json", b"\xff\xfe\x00"), "config.json cannot be read as JSON"),
     "config a list": (written("config.json", b"[1]"), "config.json does not hold a JSON object"),
-    "no config": (lambda folder: (folder / "config.json").unlink(), "no config.json"),
+    "no config": (without("config.json"), "no config.json"),
     "an adapter": (written("adapter_config.json", ADAPTER), "holds an adapter"),
     "one token more": (one_token_more, "up to 30522"),
-    "no tokenizer": (no_tokenizer, "has no tokenizer"),
+    "no tokenizer": (each(without("tokenizer*"), without("tokenizer*")), "has no tokenizer"),
     "tokenizer empty": (written("tokenizer.json", b"{}"), "no tokenizer"),
 }
 
@@ -210,12 +202,10 @@ def check_refused(what, folder, load, capfd):
     shutil.rmtree(folder)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_damaged_or_foreign_model_is_refused_in_one_sentence_that_names_it(sound, family, tmp_path, capfd, tried):
-    for number, what in enumerate(HARMS):
-        folder = shutil.copytree(sound[family], tmp_path / str(number))
-        check_refused(what, folder, EmotionClassifier.from_pretrained, capfd)
-    tried("damaged or foreign models refused", len(HARMS))
+def as_encoder(folder):
+    "What a run does with an encoder before it trains."
+    encoder = find_encoder(str(folder))
+    return load_tokenizer(encoder, max_length=64), new_classifier(encoder, ["no", "yes"])
 
 
 ENCODER_HARMS = (
@@ -226,17 +216,15 @@ ENCODER_HARMS = (
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_damaged_or_foreign_encoder_is_refused_in_one_sentence_that_names_it(family, tmp_path, capfd, tried):
-    def load(folder):
-        encoder = find_encoder(str(folder))
-        return load_tokenizer(encoder, max_length=64), new_classifier(encoder, ["no", "yes"])
-
-    sound = small(tmp_path / "sound", family, AutoModelForMaskedLM)
-    tokenizer, model = load(sound)  # the head for masked words is left out, ours is new
+def test_a_damaged_or_foreign_model_or_encoder_is_refused_by_name(sound, family, tmp_path, capfd, tried):
+    encoder = small(tmp_path / "encoder", family, AutoModelForMaskedLM)
+    tokenizer, model = as_encoder(encoder)  # the head for masked words is left out, ours is new
     assert (model.config.num_labels, tokenizer.model_max_length) == (2, 64)
-    for number, what in enumerate(ENCODER_HARMS):
-        check_refused(what, shutil.copytree(sound, tmp_path / str(number)), load, capfd)
-    tried("damaged or foreign encoders refused", len(ENCODER_HARMS))
+    kinds = [(EmotionClassifier.from_pretrained, sound[family], HARMS), (as_encoder, encoder, ENCODER_HARMS)]
+    cases = [(load, folder, what) for load, folder, harms in kinds for what in harms]
+    for number, (load, folder, what) in enumerate(cases):
+        check_refused(what, shutil.copytree(folder, tmp_path / str(number)), load, capfd)
+    tried("damaged or foreign models and encoders refused", len(cases))
 
 
 @pytest.mark.parametrize("what", ["pickle", "code", "NaN", "config a list", "one token more"])

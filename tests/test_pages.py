@@ -3,17 +3,13 @@
 import json
 import os
 import re
-import sys
 from pathlib import Path
 
 import nbformat
 import pytest
+from pages import all_pages, differences, run_page
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tools"))
-
-from pages import all_pages, differences, run_page  # noqa: E402
-
 RESULT_PAGES = [ROOT / "nbs/index.ipynb", *sorted((ROOT / "nbs/results").glob("2[1-9]_*.ipynb"))]
 RESULTS = sorted(path for path in (ROOT / "results").glob("*.json") if path.stem != "published")
 

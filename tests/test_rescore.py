@@ -73,9 +73,7 @@ def test_a_task_with_several_labels_runs_from_start_to_end(emo):
     low, high = score["intervals"]["macro_f1"]
     assert f"goemotions: macro-F1 {score['macro_f1']:.3f} ({low:.3f} to {high:.3f})" in plain(out)
     for label, row in score["labels"].items():
-        shown = [f"{row[name]:.2f}" for name in ("precision", "recall", "f1")]
-        low, high = row["f1_interval"]
-        assert f"{label} {' '.join(shown)} {row['support']} " in plain(out) and f"{low:.2f} to {high:.2f}" in plain(out)
+        assert f"{label} {row['precision']:.2f} {row['recall']:.2f} {row['f1']:.2f} {row['support']} " in plain(out)
     assert "these figures mean nothing" in out
     Path("one.csv").write_text("text,label\nI hate it,negative\n")
     code, out, err = emo("evaluate", run.folder, "--data", "one.csv", "--text", "text", "--label", "label")
@@ -105,9 +103,7 @@ def test_a_label_that_dev_lacks_and_a_test_of_one_row_are_enough_for_a_run(here,
     rows["dev"] = [row for row in rows["dev"] if not AMBIGUOUS & set(row[1].split(","))]
     places = {"data": write_official(here / "data", {**rows, "test": rows["test"][:1]}), "out": here / "run"}
     run = run_experiment(Config.from_preset("tiny", task="sentiment4", show_progress_bar=False, **places))
-    assert (
-        "dev has no row labelled ambiguous: its threshold is the one that the model's own probabilities" in caplog.text
-    )
+    assert "dev has no row labelled ambiguous: its threshold is the one that the model's own" in caplog.text
     thresholds = json.loads((run.folder / "model" / "config.json").read_text())["emo_nb_thresholds"]
     others = [p for label, p in thresholds.items() if label != "ambiguous"]
     assert min(others) <= thresholds["ambiguous"] <= max(others)

@@ -1,6 +1,6 @@
 """Damaged tables by the thousand: real files with some bytes changed, read by every reader of tables.
 
-`python tests/fuzzing.py` (`make fuzz`) tries FUZZ cases, a million where that is not set, on all processors. A case is
+`python tools/fuzzing.py` (`make fuzz`) tries FUZZ cases, a million where that is not set, on all processors. A case is
 a number: FIRST=123 FUZZ=1 tries case 123 again. After 100,000 or more that lost nothing, results/fuzz.json says so.
 """
 
