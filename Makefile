@@ -72,7 +72,7 @@ sync: $(VENV)/dev.ok
 	$(BIN)/python tools/site.py --check-readme
 
 notebooks: $(VENV)/dev.ok
-	$(TESTENV) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/test_pages.py
+	$(TESTENV) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --maxschedchunk 1 tests/test_pages.py
 
 pytest: $(VENV)/dev.ok
 	$(BIN)/python tools/site.py --where-possible
