@@ -261,7 +261,7 @@ GOOD, END, MORE = entry("train.csv", TRAIN), bytes(1024), entry("more.csv", os.u
 PUBLISHER, CUT = "get the archive from its publisher", "cut short or damaged"
 BAD = {  # what comes after a good table, and why it is refused
     "climbs": (entry("ok/../../../climbs.csv", b"x") + END, PUBLISHER),
-    "absolute": (entry("/tmp/emo_nb-absolute.csv", b"x") + END, PUBLISHER),
+    "absolute": (None, PUBLISHER),  # named in the test, below its own folder
     "symlink": (entry("link.csv", kind=tarfile.SYMTYPE) + END, PUBLISHER),
     "holes": (entry("holes.csv", kind=tarfile.GNUTYPE_SPARSE) + END, PUBLISHER),
     "unknown kind": (entry("volume.csv", kind=b"V") + END, PUBLISHER),
@@ -284,6 +284,7 @@ def test_an_archive_that_is_dangerous_cut_or_false_is_refused_and_nothing_is_wri
     monkeypatch, tmp_path, what, tried
 ):
     entries, why = BAD[what]
+    entries = entry(str(tmp_path / "absolute.csv"), b"x") + END if entries is None else entries
     inside = tmp_path / "a/b/c"
     inside.mkdir(parents=True)
     monkeypatch.chdir(inside)
@@ -292,7 +293,7 @@ def test_an_archive_that_is_dangerous_cut_or_false_is_refused_and_nothing_is_wri
         before = sorted(tmp_path.rglob("*"))
         with refusal(DataError, inside / name, why):
             read_corpus(inside / name)
-        assert sorted(tmp_path.rglob("*")) == before and not Path("/tmp/emo_nb-absolute.csv").exists()
+        assert sorted(tmp_path.rglob("*")) == before
     tried("hostile archives", 2)
 
 

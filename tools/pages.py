@@ -1,11 +1,13 @@
 """Run notebooks in a fresh kernel and save what they print, or say where their saved outputs are no longer true.
 
 python tools/pages.py nbs/feasibility/04_explore.ipynb …   run these pages and save their outputs (all where none is named)
+python tools/pages.py --slow PAGE …                        the same, cells flagged `slow` included
 python tools/pages.py --check [PAGE …]                     change nothing; exit 1 where an output differs
 
 Cells flagged `slow`, `cuda` or `notest` are not run and keep their outputs. A cell with the line
 `#| varies: true` prints numbers that depend on the machine, such as scores of a model trained on the page: its words are
-compared, its numbers are not. Progress bars and warnings are never saved.
+compared, its numbers are not. Progress bars and warnings are never saved. Of a figure only its presence is compared,
+for its pixels depend on fonts: after a change to `emo_nb/plots.py`, run the pages that draw.
 """
 
 import argparse
@@ -22,6 +24,7 @@ from nbclient.exceptions import CellExecutionError
 
 ROOT = Path(__file__).resolve().parent.parent
 SKIPPED = re.compile(r"^#\|\s*(slow|cuda|notest)\b", re.MULTILINE)
+WITH_SLOW = re.compile(r"^#\|\s*(cuda|notest)\b", re.MULTILINE)  # what `--slow` still leaves out
 VARIES = re.compile(r"^#\|\s*varies:\s*true", re.MULTILINE)
 SHOWN = ("text/html", "text/markdown", "image/png", "text/plain")  # the first that an output has is compared
 
@@ -31,12 +34,12 @@ def all_pages() -> list[Path]:
     return sorted(path for path in (ROOT / "nbs").rglob("*.ipynb") if "checkpoint" not in str(path))
 
 
-def run_page(path: Path) -> Any:
+def run_page(path: Path, skipped: re.Pattern[str] = SKIPPED) -> Any:
     "The notebook with the outputs that its cells give now. Raises `CellExecutionError` where one fails."
     notebook = nbformat.read(path, as_version=4)
     runnable = deepcopy(notebook)
     for cell in runnable.cells:
-        if cell.cell_type == "code" and SKIPPED.search(cell.source):
+        if cell.cell_type == "code" and skipped.search(cell.source):
             cell.source = ""
     environment = {"OMP_WAIT_POLICY": "passive", "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1", **os.environ}
     client = NotebookClient(
@@ -48,7 +51,7 @@ def run_page(path: Path) -> Any:
     )
     client.execute(env=environment)
     for cell, done in zip(notebook.cells, runnable.cells, strict=True):
-        if cell.cell_type == "code" and not SKIPPED.search(cell.source):
+        if cell.cell_type == "code" and not skipped.search(cell.source):
             cell.outputs = [clean for output in done.outputs if (clean := clean_output(output))]
             cell.execution_count = None
     return notebook
@@ -92,6 +95,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pages", nargs="*", type=Path, metavar="PAGE", help="notebooks; all where none is named")
     parser.add_argument("--check", action="store_true", help="compare, and change nothing")
+    parser.add_argument("--slow", action="store_true", help="run cells flagged `slow` as well")
     options = parser.parse_args()
     if not os.environ.get("EMO_NB_DATA"):
         parser.error("EMO_NB_DATA is not set: the pages would show the built-in sample; name the folder of the corpora")
@@ -99,7 +103,7 @@ def main() -> int:
     for page in options.pages or all_pages():
         print(f"{page} ...", flush=True)
         try:
-            current = run_page(page)
+            current = run_page(page, WITH_SLOW if options.slow else SKIPPED)
         except CellExecutionError as error:
             print(error)
             failed = True
