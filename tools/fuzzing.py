@@ -191,11 +191,15 @@ def rows_and_texts(file: Path, column: str) -> list[str]:
     except EmoNbError as error:
         stopped = str(error)
     try:
-        rows, refused = read_table_file(str(file), file.read_bytes())
+        table = read_table_file(str(file), file.read_bytes(), [column])
     except DataError:
         assert stopped or file.suffix == ".parquet"  # of which another column may be damaged
         raise
-    lines = [*rows[LINE_COLUMN], *refused.line] if len(rows) else list(refused.line)
+    rows, refused = table.rows, table.refused
+    lines = [*rows[LINE_COLUMN], *refused.line]
+    if counts := table.table.lines:
+        of_no_row = counts["header"] + counts["blank"] + counts["continued"]
+        assert counts["lines"] == len(lines) + of_no_row, f"{len(lines)} rows do not add up to the lines: {counts}"
     assert len(set(lines)) == len(lines), "a row is kept and refused, or twice"
     if (count := rows_in(file)) is not None and list(rows.columns).count(column) < 2:
         assert len(lines) == count, f"{count} rows, of which {len(lines)} are accounted for"
