@@ -197,7 +197,9 @@ def check_table_options(data: str | None, options: Mapping[str, Any]) -> None:
     if not data:
         raise ConfigError(f"{names}: options for a table of your own; name the table with --data")
     if "label_col" in options and "label_cols" in options:
-        raise ConfigError("--label-col names one column of labels, --label-cols one for each label; give one of the two")
+        raise ConfigError(
+            "--label-col names one column of labels, --label-cols one for each label; give one of the two"
+        )
     if "text_col" in options and not {"label_col", "label_cols"} & set(options):
         raise ConfigError("--text-col alone does not say where the labels are; add --label-col, or --label-cols")
 

@@ -106,6 +106,27 @@ def check_output_dir(path: Path, marker: str, force: bool) -> None:
         )
 
 
+def check_output_file(path: Path, force: bool = False) -> None:
+    """Raise `ConfigError` where no file can be written at `path`, or one is there already and `force` is not given.
+
+    What can be known without writing is checked: a command asks before its long work.
+    """
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise ConfigError(f"{path} is not a file but a folder, a pipe or a device; name another with --out")
+    if os.path.exists(path) and not force:
+        raise ConfigError(
+            f"{path} already exists and is kept; pass --force to replace it, or name another file with --out"
+        )
+    try:
+        parent = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
+        with suppress(FileNotFoundError):
+            os.stat(path)
+        if not os.access(parent, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written ({first_line(error)}); name another place with --out") from error
+
+
 @contextmanager
 def partial_dir(out: Path, settings: dict[str, Any], force: bool = False) -> Iterator[Path]:
     """The folder `OUT.part` for the finished parts of a job, locked while the block runs, removed when it ends well.
