@@ -117,7 +117,9 @@ def _label_hints(label: str, counts: pd.Series, alike: list[str]) -> str:
     hints = []
     if others := [other for other in alike if other != label]:
         most = max(others, key=counts.get)
-        hints.append(f"like {most!r} ({counts[most]:,} rows) but for {_difference(label, most)}")
+        hints.append(
+            f"like {most!r} ({counts[most]:,} {'row' if counts[most] == 1 else 'rows'}) but for {_difference(label, most)}"
+        )
     if label.casefold() in _MISSING:
         hints.append("reads like a missing value")
     elif re.fullmatch(r"[+-]?\d+(\.\d+)?", label):

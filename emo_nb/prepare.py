@@ -93,7 +93,10 @@ def _random_split(
     counts = strata.value_counts()
     labelled = counts.drop(NO_LABEL, errors="ignore").rename(lambda name: name.removesuffix(suffix))
     if labelled.max() < 3:
-        raise ConfigError(_say_missing(labelled))
+        raise ConfigError(
+            "no label has three different texts in three groups, one for each of train, dev and test "
+            f"({_say_missing(labelled)}); add as many texts for one label at least"
+        )
     is_rare = strata.map(counts) < 3
     rest, tested = draw(strata[~is_rare], test, seed)
     trained, developed = draw(rest, dev / (1 - test), seed)
@@ -102,13 +105,9 @@ def _random_split(
 
 
 def _say_missing(counts: pd.Series) -> str:
-    "Which labels have too few texts to be tested, and how many each of them lacks."
-    missing = [f"{name!r} has {n} and needs {3 - n} more" for name, n in counts.items()]
-    some = "; ".join(missing[:8]) + ("; …" if len(missing) > 8 else "")
-    return (
-        "no label has the three different texts, each in a group of its own, that train, dev and test need "
-        f"({some}); add these texts for one label at least"
-    )
+    "How many texts each label lacks of the three that it needs; eight labels at most."
+    missing = [f"{name!r} has {n} and lacks {3 - n}" for name, n in counts.items()]
+    return ", ".join(missing[:8]) + (", …" if len(missing) > 8 else "")
 
 # %% ../nbs/feasibility/05_prepare.ipynb #4c2afdca
 def _drop_leaks(frame: pd.DataFrame, assigned: pd.Series) -> dict[str, pd.DataFrame]:
@@ -153,7 +152,9 @@ def _move_to_train(frame: pd.DataFrame, assigned: pd.Series, together: pd.Series
         if not (assigned[rows] == "train").any():
             moved = (together == together[rows].iloc[0]) & (assigned != "train")
             where = " and ".join(assigned[moved].unique())
-            logger.warning("%s row(s) of %s go to train, which has no other row labelled %r", moved.sum(), where, label)
+            logger.warning(
+                "moved from %s to train, which has no other row labelled %r: %s rows", where, label, moved.sum()
+            )
             assigned[moved] = "train"
     return assigned
 
@@ -163,8 +164,8 @@ def _warn_untested(frame: pd.DataFrame, test: pd.DataFrame) -> None:
     for label in sorted(_labels_in(frame) - _labels_in(test)):
         rows = frame[_has_label(frame, label)]
         units = min(_group_keys(rows).nunique(), normalize_text(rows.text).nunique())
-        remedy = f"; to test it, add {3 - units} different text(s) with it" if units < 3 else ""
-        message = "no test row is labelled %r, so how well it is recognised cannot be said (%s row(s) have it)%s"
+        remedy = f"; to test it, add {3 - units} more with other texts" if units < 3 else ""
+        message = "no test row is labelled %r, so how well it is recognised cannot be said (rows with it: %s)%s"
         logger.warning(message, label, f"{len(rows):,}", remedy)
 
 
@@ -181,14 +182,16 @@ def _strata(frame: pd.DataFrame) -> pd.Series:
 def _complete_split(frame: pd.DataFrame, seed: int, test: float, dev: float) -> pd.Series:
     "The split that each row has already; rows without one are in train, and a missing test or dev is drawn from train."
     assigned = frame.split.astype(object).where(frame.split.notna(), "train")
-    group = _group_keys(frame)
+    group, text = _group_keys(frame), normalize_text(frame.text)
     for name, share in (("test", test), ("dev", dev / (1 - test))):
         if (assigned == name).any():
             continue
-        drawable = (assigned == "train") & ~group.isin(group[assigned != "train"])
-        strata = _strata(frame[drawable]).groupby(group[drawable], sort=False).first()
+        elsewhere = assigned != "train"
+        rows = frame[~elsewhere & ~group.isin(group[elsewhere]) & ~text.isin(text[elsewhere])]
+        together = _connect(rows, group[rows.index])
+        strata = _strata(rows).groupby(together, sort=False).first()
         drawn = _draw(strata, share, seed)[1] if len(strata) > 1 else strata.iloc[:0]
-        assigned[drawable & group.isin(drawn.index)] = name
+        assigned[rows.index[together.isin(drawn.index)]] = name
         message = "the table has no %s rows, so %s of its training rows were drawn for it, by group"
         logger.info(message, name, f"{(assigned == name).sum():,}")
     return assigned
@@ -201,8 +204,8 @@ def _leave_out_unknown(splits: dict[str, pd.DataFrame]) -> dict[str, pd.DataFram
         is_known = splits[name].targets.map(lambda row: set(row) <= known).astype(bool)
         if not is_known.all():
             labels = ", ".join(map(repr, sorted(_labels_in(splits[name]) - known)))
-            message = "%s row(s) of %s are left out, because train has none labelled %s; --split group splits anew"
-            logger.warning(message, (~is_known).sum(), name, labels)
+            message = "left out of %s, because train has no row labelled %s: %s rows (--split group splits anew)"
+            logger.warning(message, name, labels, (~is_known).sum())
             splits[name] = splits[name][is_known]
     return splits
 

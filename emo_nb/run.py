@@ -87,9 +87,6 @@ def _log_labelled(rows: pd.DataFrame, total: int, task: Task) -> None:
     which = "all of them count" if task.multi_label else "the first in the task's order counts"
     message = "%s of %s rows have a label of the task; %s have several, %s"
     logger.info(message, f"{labelled:,}", f"{total:,}", f"{several:,}", which)
-    if negatives := len(rows) - labelled:
-        message = "%s rows without a label count as negatives, texts that have none of the labels (--unlabelled drop)"
-        logger.info(message, f"{negatives:,}")
 
 # %% ../nbs/prototype/11_run.ipynb #e26fd2d2
 def first_turns(path: str | None = None) -> pd.DataFrame:
@@ -129,8 +126,10 @@ def _check_map(label_map: dict[str, str] | None, own: Iterable[tuple[str, ...]],
     return {label: label for label in labels} if label_map is None else label_map
 
 
-def _log_left_out(own: pd.Series, mapping: Mapping[str, str]) -> None:
-    "Say which of a table's labels a map lacks, and how many rows have them."
+def _log_left_out(own: pd.Series, mapping: Mapping[str, str], multi_label: bool) -> None:
+    "Say which of a table's labels a map lacks, and how many rows have them or, in a single-label task, none at all."
+    if not multi_label and (unlabelled := int((own.map(len) == 0).sum())):
+        logger.info("left out, because each text has exactly one label in this task: %s without any", f"{unlabelled:,}")
     if left_out := [f"{label} ({n:,})" for label, n in own.explode().value_counts().items() if label not in mapping]:
         logger.info("left out, with their rows: %s", ", ".join(left_out))
 
@@ -144,6 +143,8 @@ def _log_table(table: ReadResult) -> None:
     logger.info("%s", table)
     for note in table.notes:
         logger.info("%s", note)
+    for reason, lines in table.refused.groupby("reason").line:
+        logger.info("refused, %s: %s rows (the first: line %s)", reason, f"{len(lines):,}", lines.iloc[0])
     overview = label_overview(table.frame)
     logger.info("%s", _format_overview(overview.head(_MOST_SHOWN)))
     if (more := len(overview) - _MOST_SHOWN) > 0:
@@ -184,7 +185,7 @@ def _task_of_table(config: Config, table: ReadResult) -> Task:
                 f"{name} has labels outside the task {task.name!r}: {', '.join(map(repr, unknown[:8]))}; map them onto "
                 f"its labels ({', '.join(task.labels)}) with --map, or leave out --task"
             )
-    _log_left_out(own, mapping)
+    _log_left_out(own, mapping, task.multi_label)
     split = "given" if table.frame.split.notna().any() else "group"
     return replace(task, split=split, maps={name: mapping}, keep_unlabelled=task.multi_label)
 
@@ -466,15 +467,12 @@ def _rows_of_table(table: ReadResult, task: Task, label_map: dict[str, str] | No
     logger.info(
         "%s of %s rows have a label that the model knows", f"{(rows.targets.map(len) > 0).sum():,}", f"{len(frame):,}"
     )
-    _log_left_out(frame.labels, mapping)
+    _log_left_out(frame.labels, mapping, task.multi_label)
     if absent := sorted(set(task.labels) - set(rows.targets.explode())):
         logger.info("labels of the model that no row has: %s", ", ".join(absent))
     several = sum(len(task.labels_of(own, name)) > 1 for own in rows.labels)
     if several and not task.multi_label:
         logger.warning("%s rows have several labels, of which the first in the task's order counts", f"{several:,}")
-    if unlabelled := int((frame.labels.map(len) == 0).sum()):
-        which = "count as negatives" if task.multi_label else "are left out, for the model gives each text one label"
-        logger.info("%s rows without a label %s", f"{unlabelled:,}", which)
     return rows
 
 # %% ../nbs/prototype/11_run.ipynb #67e75b21

@@ -118,13 +118,13 @@ def check_output_file(path: Path, force: bool = False) -> None:
             f"{path} already exists and is kept; pass --force to replace it, or name another file with --out"
         )
     try:
-        parent = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
         with suppress(FileNotFoundError):
-            os.stat(path)
-        if not os.access(parent, os.W_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            os.stat(path)  # a name may be too long, or lie below a file
     except OSError as error:
         raise ConfigError(f"{path} cannot be written ({first_line(error)}); name another place with --out") from error
+    parent = next(folder for folder in path.absolute().parents if folder.exists())
+    if not os.access(parent, os.W_OK):
+        raise ConfigError(f"{path} cannot be written ({parent} is read-only); name another place with --out")
 
 
 @contextmanager

@@ -169,9 +169,8 @@ def _read_lines(file: Path) -> list[str]:
 def no_columns_error(path: object, file: TableFile, missing: Sequence[str]) -> DataError:
     "The error for a table of which the texts or the labels cannot be told."
     what = " and ".join({"text": "the texts", "label": "the labels"}[one] for one in missing)
-    options = " and ".join(f"--{one}-col" for one in missing)
     numbered = "" if file.table.has_header else " (it has no header, so they are numbered)"
     return DataError(
         f"{path}: it cannot be told which column holds {what}; its columns are: {list_names(file.columns) or 'none'}"
-        f"{numbered}; name them with {options}"
+        f"{numbered}; name them with --text-col and --label-col"
     )
