@@ -258,7 +258,8 @@ def _quoted_rows(text: Iterable[str], separator: str, lines: Counter[str]) -> It
         except StopIteration:
             return
         except csv.Error as error:
-            problem = f"broken quoting ({error})"
+            unclosed = "a quotation mark is opened and never closed"
+            problem = f"broken quoting ({unclosed if 'unexpected end' in str(error) else error})"
         if len(source.taken) > 1 and not problem and _swallows_rows(source.taken, separator, width):
             problem = "broken quoting (a quotation mark opens here, and what follows up to the next looks like rows)"
         if problem:
