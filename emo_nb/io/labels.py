@@ -145,10 +145,10 @@ def _parse_list(text: str) -> Any:
 def _parse_numpy(text: str) -> list[Any]:
     "`[17 25]`, `['joy' 'love']`, `array(['joy'], dtype=object)`. Raises `ValueError` for anything else."
     inner = re.fullmatch(r"(?:array\(|(?:frozen)?set\()?[\[{](.*?)[\]}](?:, dtype=\w+)?\)?", text, re.DOTALL)
-    item = r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|[+-]?\d+\.?\d*(?:e[+-]?\d+)?|True|False"
+    item = r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|[+-]?\d+\.?\d*(?:e[+-]?\d+)?|True|False|nan|None"
     if inner is None or not re.fullmatch(rf"\s*(?:(?:{item})(?:\s*,\s*|\s+|$))*", inner[1]):
         raise ValueError
-    return [ast.literal_eval(one) for one in re.findall(item, inner[1])]
+    return [None if one == "nan" else ast.literal_eval(one) for one in re.findall(item, inner[1])]
 
 
 def _read_items(items: Sequence[Any]) -> Cell:

@@ -73,15 +73,15 @@ def open_table(name: str, source: Path | bytes, wanted: Sequence[str] | None = N
     where a first line holds them it is a header. Raises `DataError` for a file that is no table.
     """
     with open_stream(name, source) as (name, stream, head):
-        if is_parquet(head) or Path(name).suffix.lower() == ".parquet":
-            yield _parquet_table(name, stream, wanted)
-        elif is_json(name, head):
-            yield _json_table(name, stream, head)
-        else:
-            try:
+        try:
+            if is_parquet(head) or Path(name).suffix.lower() == ".parquet":
+                yield _parquet_table(name, stream, wanted)
+            elif is_json(name, head):
+                yield _json_table(name, stream, head)
+            else:
                 yield _text_table(name, stream, head, wanted or ())
-            except UnicodeDecodeError as error:
-                raise DataError(f"{name} is damaged {text_encoding(head).upper()}; save it as UTF-8") from error
+        except UnicodeDecodeError as error:
+            raise DataError(f"{name} is damaged {text_encoding(head).upper()}; save it as UTF-8") from error
 
 
 # ---- CSV and TSV
@@ -145,7 +145,7 @@ def detect_separator(name: str, start: str) -> tuple[str, bool]:
     """
     if announced := re.match(r"sep=([^\r\n])\r?\n", start):
         return announced[1], True
-    lines = [line for line in re.split(r"\r\n|\r|\n", re.sub(r'"[^"]*"', "", start)) if line.strip()]
+    lines = [line for line in re.split(r"\r\n|\r|\n", re.sub(r'"[^"]*"', "", start)) if line.strip(" ")]
     lines = lines[: -1 if len(start) > HEAD_BYTES // 2 and len(lines) > 1 else None][:50] or [""]
     if Path(name).suffix.lower() == ".tsv" and "\t" in lines[0]:
         return "\t", False
@@ -258,7 +258,8 @@ def _quoted_rows(text: Iterable[str], separator: str, lines: Counter[str]) -> It
         except StopIteration:
             return
         except csv.Error as error:
-            problem = f"broken quoting ({error})"
+            unclosed = "a quotation mark is opened and never closed"
+            problem = f"broken quoting ({unclosed if 'unexpected end' in str(error) else error})"
         if len(source.taken) > 1 and not problem and _swallows_rows(source.taken, separator, width):
             problem = "broken quoting (a quotation mark opens here, and what follows up to the next looks like rows)"
         if problem:
@@ -338,7 +339,7 @@ def _json_table(name: str, stream: BinaryIO, head: bytes) -> Table:
     in_lines = promised or not start or (bool(others) and _is_object(first) and others[0].lstrip().startswith("{"))
     if not in_lines or re.match(r'\[\s*[{"]', start):
         try:
-            rows = list(_document_rows(open_text(stream, head).read()))
+            rows = list(_document_rows(stream.read().decode(text_encoding(head), "surrogateescape")))
             return Table(None, iter(rows), ["a JSON document, whose rows are counted"])
         except (ValueError, RecursionError) as error:
             if not promised:

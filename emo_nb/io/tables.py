@@ -144,7 +144,11 @@ def _choose_layout(where: object, file: TableFile, columns: NamedColumns) -> Lay
     if columns.group:
         layout = replace(layout, group=(_named(where, file, columns.group),))
     split = _named(where, file, columns.split) if columns.split else find_column(file.columns, "split") or ""
-    return replace(layout, split=split)
+    layout = replace(layout, split=split)
+    used = (layout.text, layout.label, *layout.label_cols, *layout.group, split)
+    if doubled := [name for name in used if file.columns.count(name) > 1]:
+        raise DataError(f"{where} has the column {doubled[0]!r} twice; rename one")
+    return layout
 
 
 def _named(where: object, file: TableFile, wanted: str) -> str:
@@ -157,8 +161,6 @@ def _named(where: object, file: TableFile, wanted: str) -> str:
             ", or number them from 1 on if this is no header" if file.table.lines and not numbered else ""
         )
         raise DataError(f"{where} has no column {wanted!r}; its columns are: {names}{numbered}; {remedy}")
-    if columns.count(column) > 1:
-        raise DataError(f"{where} has the column {column!r} twice; rename one")
     return column
 
 
@@ -186,11 +188,11 @@ def _take_columns(name: str, file: TableFile, layout: Layout, is_named: bool) ->
     "A file's rows with the columns of `LabelledRows.rows`, their labels as they are written."
     text = file.column(layout.text)
     place = file.rows[FILE_COLUMN] + ":" + file.rows[LINE_COLUMN].astype(str)
-    group = place
+    group: Any = place
     if layout.group:
-        keys = pd.DataFrame({column: file.column(column).map(number_text) for column in layout.group})
+        keys = zip(*(file.column(column).map(number_text) for column in layout.group), strict=True)
         prefix = "" if is_named else f"{name}:"  # a published number counts within its file
-        group = (prefix + keys.agg("/".join, axis=1)).where((keys != "").all(axis=1), place)
+        group = [prefix + "/".join(key) if all(key) else own for key, own in zip(keys, place, strict=True)]
     labels: Any = file.column(layout.label) if layout.label else None
     if layout.label in file.table.label_names:
         labels = labels.map(lambda cell: _class_names(cell, file.table.label_names[layout.label]))
