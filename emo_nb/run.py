@@ -440,12 +440,16 @@ def _test_rows(saved: Run, data: str | None) -> pd.DataFrame:
     "The test rows that a run was made with."
     config = Config.from_record(saved.config)
     config = replace(config, data=data or config.data)
-    examples = load_examples(config)
+    other = ConfigError(
+        f"the data found are not those that {saved.folder} was made of, so its test rows cannot be told from its "
+        "training rows; name the same data with --data or EMO_NB_DATA, or the columns of a table to score it on"
+    )
+    try:
+        examples = load_examples(config)
+    except DataError as error:
+        raise other from error
     if examples.files != saved.config["files"]:
-        raise ConfigError(
-            f"the data found are not those that {saved.folder} was made of, so its test rows cannot be told from its "
-            "training rows; name the same data with --data or EMO_NB_DATA"
-        )
+        raise other
     return make_splits(examples.rows, examples.task, config)["test"]
 
 # %% ../nbs/prototype/11_run.ipynb #cbc347c7
