@@ -97,15 +97,24 @@ def _with_names(layout: Layout, found: dict[str, str | None]) -> Layout:
 
 
 def indicator_columns(file: TableFile, text: str) -> tuple[str, ...]:
-    """The columns of 0 and 1 in a table, of which there must be two at least; or those called like emotions.
+    """The columns of 0 and 1 in a table that stand side by side, two at least; or those called like emotions.
 
     The latter may be blank, as they are in published test files.
     """
     rows, names = file.rows, [name for name in file.columns if name in file.rows.columns]
-    names = [name for name in dict.fromkeys(names) if names.count(name) == 1 and name != text]
-    marks = [name for name in names if loose_name(name) not in _OTHERS and name.strip() and _may_mark(rows[name])]
-    sure = [name for name in marks if loose_name(name) in SEMEVAL_2018 or is_indicator(rows[name])]
-    return tuple(marks) if len(sure) > 1 else ()
+    runs: list[list[str]] = [[]]  # columns of labels stand side by side
+    for name in names:
+        is_other = name == text or loose_name(name) in _OTHERS or not name.strip() or names.count(name) > 1
+        if not is_other and _may_mark(rows[name]):
+            runs[-1].append(name)
+        else:
+            runs.append([])
+
+    def sure(run: list[str]) -> int:
+        return sum(loose_name(name) in SEMEVAL_2018 or is_indicator(rows[name]) for name in run)
+
+    best = max(runs, key=sure)
+    return tuple(best) if sure(best) > 1 else ()
 
 
 def _may_mark(column: pd.Series) -> bool:
