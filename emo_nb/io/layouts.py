@@ -105,7 +105,7 @@ def indicator_columns(file: TableFile, text: str) -> tuple[str, ...]:
     runs: list[list[str]] = [[]]  # columns of labels stand side by side
     for name in names:
         is_other = name == text or loose_name(name) in _OTHERS or not name.strip() or names.count(name) > 1
-        if not is_other and _may_mark(rows[name]):
+        if not is_other and _may_mark(name, rows[name]):
             runs[-1].append(name)
         else:
             runs.append([])
@@ -117,9 +117,12 @@ def indicator_columns(file: TableFile, text: str) -> tuple[str, ...]:
     return tuple(best) if sure(best) > 1 else ()
 
 
-def _may_mark(column: pd.Series) -> bool:
-    "Whether a column holds nothing but 0, 1 and blanks; all of one kind will do, for a label may be rare."
-    return all(str(cell).strip() in ("0", "1", "0.0", "1.0", "", "None", "nan") for cell in column)
+def _may_mark(name: str, column: pd.Series) -> bool:
+    "Whether a column holds nothing but 0, 1 and blanks; under an emotion's name, intensities up to 3 as well."
+    known = {"0", "1", "0.0", "1.0", "", "None", "nan"}
+    if loose_name(name) in SEMEVAL_2018:
+        known |= {"2", "3"}
+    return all(str(cell).strip() in known for cell in column)
 
 
 def _headless_layout(file: TableFile) -> Layout | None:
@@ -129,7 +132,8 @@ def _headless_layout(file: TableFile) -> Layout | None:
     if len(lengths) < 2:
         return None
     text = max(lengths, key=lambda name: lengths[name])
-    kinds = {name: rows[name].nunique() for name in lengths if name != text and rows[name].str.strip().ne("").all()}
+    others = [name for name in lengths if name != text and rows[name].str.fullmatch(r"\s*|-?\d*\.\d+").sum() == 0]
+    kinds = {name: rows[name].nunique() for name in others}
     kinds = {name: count for name, count in kinds.items() if 1 < count <= max(2, len(rows) / 2)}
     if not kinds:
         return None
