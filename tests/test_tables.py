@@ -306,6 +306,14 @@ LAYOUTS: dict[str, tuple[dict[str, str], list[tuple[str, tuple[str, ...]]]]] = {
         {"eng.csv": 'id,text,anger,fear,joy\ne1,"No, never",1,0,0\ne2,Well,0,0,0\ne3,Oh!,0,1,1\n'},
         [("No, never", ("anger",)), ("Well", ()), ("Oh!", ("fear", "joy"))],
     ),
+    "BRIGHTER, intensities": (
+        {"eng.csv": "id,text,anger,fear,joy\ne1,No,3,0,0\ne2,Well,0,0,0\ne3,Oh!,0,1,2\n"},
+        [("No", ("anger",)), ("Well", ()), ("Oh!", ("fear", "joy"))],
+    ),
+    "EmoInt": (
+        {"anger.txt": "10000\tHow the f!\tanger\t0.938\n10001\tSo my boss\tjoy\t0.938\n10002\tNot so\tanger\t0.5\n"},
+        [("How the f!", ("anger",)), ("So my boss", ("joy",)), ("Not so", ("anger",))],
+    ),
     "SemEval-2018 E-c": (
         {
             "2018-E-c-En-dev.txt": f'{SEMEVAL}1\t"so it begins\t1{chr(9).join(" 0000000001")}\n2\tgood\t0\t0\t0\t0\t1\t1\t1\t0\t0\t0\t0\n'

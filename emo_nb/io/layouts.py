@@ -97,20 +97,32 @@ def _with_names(layout: Layout, found: dict[str, str | None]) -> Layout:
 
 
 def indicator_columns(file: TableFile, text: str) -> tuple[str, ...]:
-    """The columns of 0 and 1 in a table, of which there must be two at least; or those called like emotions.
+    """The columns of 0 and 1 in a table that stand side by side, two at least; or those called like emotions.
 
     The latter may be blank, as they are in published test files.
     """
     rows, names = file.rows, [name for name in file.columns if name in file.rows.columns]
-    names = [name for name in dict.fromkeys(names) if names.count(name) == 1 and name != text]
-    marks = [name for name in names if loose_name(name) not in _OTHERS and name.strip() and _may_mark(rows[name])]
-    sure = [name for name in marks if loose_name(name) in SEMEVAL_2018 or is_indicator(rows[name])]
-    return tuple(marks) if len(sure) > 1 else ()
+    runs: list[list[str]] = [[]]  # columns of labels stand side by side
+    for name in names:
+        is_other = name == text or loose_name(name) in _OTHERS or not name.strip() or names.count(name) > 1
+        if not is_other and _may_mark(name, rows[name]):
+            runs[-1].append(name)
+        else:
+            runs.append([])
+
+    def sure(run: list[str]) -> int:
+        return sum(loose_name(name) in SEMEVAL_2018 or is_indicator(rows[name]) for name in run)
+
+    best = max(runs, key=sure)
+    return tuple(best) if sure(best) > 1 else ()
 
 
-def _may_mark(column: pd.Series) -> bool:
-    "Whether a column holds nothing but 0, 1 and blanks; all of one kind will do, for a label may be rare."
-    return all(str(cell).strip() in ("0", "1", "0.0", "1.0", "", "None", "nan") for cell in column)
+def _may_mark(name: str, column: pd.Series) -> bool:
+    "Whether a column holds nothing but 0, 1 and blanks; under an emotion's name, intensities up to 3 as well."
+    known = {"0", "1", "0.0", "1.0", "", "None", "nan"}
+    if loose_name(name) in SEMEVAL_2018:
+        known |= {"2", "3"}
+    return all(str(cell).strip() in known for cell in column)
 
 
 def _headless_layout(file: TableFile) -> Layout | None:
@@ -120,7 +132,8 @@ def _headless_layout(file: TableFile) -> Layout | None:
     if len(lengths) < 2:
         return None
     text = max(lengths, key=lambda name: lengths[name])
-    kinds = {name: rows[name].nunique() for name in lengths if name != text and rows[name].str.strip().ne("").all()}
+    others = [name for name in lengths if name != text and rows[name].str.fullmatch(r"\s*|-?\d*\.\d+").sum() == 0]
+    kinds = {name: rows[name].nunique() for name in others}
     kinds = {name: count for name, count in kinds.items() if 1 < count <= max(2, len(rows) / 2)}
     if not kinds:
         return None

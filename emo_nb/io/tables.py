@@ -218,8 +218,8 @@ def _class_names(cell: Any, names: Sequence[str]) -> Any:
     "The names of a number or of a list of numbers (`ClassLabel`); anything else stays as it is."
     if isinstance(cell, (list, tuple, np.ndarray)):
         return [_class_names(one, names) for one in cell]
-    is_number = isinstance(cell, (int, np.integer)) and 0 <= cell < len(names)
-    return names[int(cell)] if is_number else cell
+    is_number = isinstance(cell, (int, np.integer)) and -1 <= cell < len(names)
+    return (None if cell == -1 else names[int(cell)]) if is_number else cell  # -1: not labelled
 
 
 def _take_labels(table: LabelledRows, labels: LabelColumn, unlabelled: str | None, has_marks: bool) -> None:
