@@ -60,6 +60,7 @@ class Examples:
 # %% ../nbs/prototype/11_run.ipynb #b4f2cb12
 def load_examples(config: Config) -> Examples:
     "Read the corpora or the user's own table, and keep the rows that the task has a label for."
+    config = _as_custom(config)
     if is_own_table(config):
         table = read_table(str(config.data), **config.table_options())
         _log_table(table)
@@ -97,6 +98,11 @@ def first_turns(path: str | None = None) -> pd.DataFrame:
 def is_own_table(config: Config) -> bool:
     "Whether the data are a table of the user's own: the settings say so, or it has none of the forms of the corpora."
     return bool(config.data and (config.has_own_table or (not config.corpus and corpus_at(config.data) is None)))
+
+
+def _as_custom(config: Config) -> Config:
+    "The settings, with the task `custom` where no task is named and the data are a table of the user's own."
+    return replace(config, task="custom") if config.task is None and is_own_table(config) else config
 
 
 def corpus_at(data: str) -> str | None:
@@ -429,11 +435,6 @@ def run_experiment(config: Config) -> Run | None:
             classifier = EmotionClassifier(model, tokenizer, config.device, config.dtype)
             _test_and_write(run_dir, classifier, examples.rows, splits, record, history, started)
     return open_run(out)
-
-
-def _as_custom(config: Config) -> Config:
-    "The settings, with the task `custom` where no task is named and the data are a table of the user's own."
-    return replace(config, task="custom") if config.task is None and is_own_table(config) else config
 
 # %% ../nbs/prototype/11_run.ipynb #c7fc9930
 def _test_rows(saved: Run, data: str | None) -> pd.DataFrame:

@@ -107,7 +107,9 @@ def test_csv_and_jsonl_say_the_same_as_the_table(emo, tiny):
     for form in ("table", "csv", "jsonl"):
         code, written[form], err = emo("predict", "--model", tiny.folder, "--format", form, *texts)
         assert code == 0, err
-        code, out, _ = emo("predict", "--model", tiny.folder, "--format", form, "--out", "new/answer", "--force", *texts)
+        code, out, _ = emo(
+            "predict", "--model", tiny.folder, "--format", form, "--out", "new/answer", "--force", *texts
+        )
         assert (code, out, Path("new/answer").read_text(encoding="utf-8")) == (0, "", written[form])
     csv = pd.read_csv(io.StringIO(written["csv"]))
     pd.testing.assert_frame_equal(csv, pd.read_json(io.StringIO(written["jsonl"]), lines=True), atol=1e-6)

@@ -127,7 +127,9 @@ def test_a_rare_label_stops_no_run_and_is_learnt_whatever_the_seed(case, how, ca
 def test_what_cannot_be_tested_is_said_with_what_is_missing(caplog):
     rows, _ = RARE["once"]
     split_rows(rows, "group")
-    assert "'rare', so how well it is recognised cannot be said (rows with it: 1); to test it, add 2 more" in caplog.text
+    assert (
+        "'rare', so how well it is recognised cannot be said (rows with it: 1); to test it, add 2 more" in caplog.text
+    )
     caplog.clear()
     rows, _ = own_rows([*KINDS[:59], *[("rare",)] * 3])  # the two that were asked for
     split_rows(rows, "group")
