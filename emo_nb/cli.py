@@ -296,7 +296,7 @@ def run(
 
     places = {"task": task, "corpus": corpus, "split": split, "unit": unit, "data": data, "out": out, "force": force}
     columns = _table_options(text_col, label_col, label_cols, label_sep, label_names, group_col, unlabelled)
-    machine = {"device": device, "dtype": dtype, "attention": attention, "show_progress_bar": sys.stderr.isatty()}
+    machine = {"device": device, "dtype": dtype, "attention": attention}
     changes: dict[str, Any] = {"encoder": encoder, "epochs": epochs, "label_map": read_label_map(map_file)}
     changes = {name: value for name, value in changes.items() if value is not None} | columns
     if rows_per_label is not None:
@@ -582,6 +582,8 @@ def main() -> None:
     "Run the command line; exit code 2 and one sentence for a user's mistake."
     if hasattr(sys.stdout, "reconfigure"):  # Windows would write emoji in its code page, and fail
         sys.stdout.reconfigure(encoding="utf-8")
+    if not sys.stderr.isatty():  # read when tqdm is first imported: no library's bar then writes into a log
+        os.environ.setdefault("TQDM_DISABLE", "1")
     handler, before = _ConsoleHandler(), (logger.level, logger.propagate)
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)

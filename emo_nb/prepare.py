@@ -152,9 +152,8 @@ def _move_to_train(frame: pd.DataFrame, assigned: pd.Series, together: pd.Series
         if not (assigned[rows] == "train").any():
             moved = (together == together[rows].iloc[0]) & (assigned != "train")
             where = " and ".join(assigned[moved].unique())
-            logger.warning(
-                "moved from %s to train, which has no other row labelled %r: %s rows", where, label, moved.sum()
-            )
+            message = "rows that go from %s to train, because no other is labelled %r: %s"
+            logger.warning(message, where, label, moved.sum())
             assigned[moved] = "train"
     return assigned
 
@@ -204,7 +203,7 @@ def _leave_out_unknown(splits: dict[str, pd.DataFrame]) -> dict[str, pd.DataFram
         is_known = splits[name].targets.map(lambda row: set(row) <= known).astype(bool)
         if not is_known.all():
             labels = ", ".join(map(repr, sorted(_labels_in(splits[name]) - known)))
-            message = "left out of %s, because train has no row labelled %s: %s rows (--split group splits anew)"
+            message = "rows left out of %s, because train has none labelled %s: %s (--split group splits anew)"
             logger.warning(message, name, labels, (~is_known).sum())
             splits[name] = splits[name][is_known]
     return splits

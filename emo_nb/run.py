@@ -159,7 +159,7 @@ def _log_table(table: ReadResult) -> None:
     copies = normalized.value_counts()
     if copies.iloc[0] > 1:
         text = table.frame.text[normalized == copies.index[0]].iloc[0]
-        message = "%s rows repeat the text of another row; the most frequent text stands in %s rows: %r"
+        message = "rows that repeat the text of another: %s; the most frequent text stands in %s rows: %r"
         logger.info(message, f"{int((copies - 1).sum()):,}", f"{copies.iloc[0]:,}", text[:60])
 
 
@@ -277,6 +277,8 @@ def _new_record(config: Config, examples: Examples, splits: dict[str, pd.DataFra
         "parameters": count_parameters(model),
         "files": examples.files,
         "origins": examples.origins,
+        # an explicit `disable=False` would outdo tqdm's own variable
+        "show_progress_bar": config.show_progress_bar and not os.environ.get("TQDM_DISABLE"),
     }
 
 # %% ../nbs/prototype/11_run.ipynb #709e63df
@@ -477,7 +479,7 @@ def _rows_of_table(table: ReadResult, task: Task, label_map: dict[str, str] | No
         logger.info("labels of the model that no row has: %s", ", ".join(absent))
     several = sum(len(task.labels_of(own, name)) > 1 for own in rows.labels)
     if several and not task.multi_label:
-        logger.warning("%s rows have several labels, of which the first in the task's order counts", f"{several:,}")
+        logger.warning("rows with several labels, of which the first in the task's order counts: %s", f"{several:,}")
     return rows
 
 # %% ../nbs/prototype/11_run.ipynb #67e75b21

@@ -162,7 +162,7 @@ def test_what_is_cut_repeated_and_chosen_is_said(here, emo):
     (here / "own.csv").write_text("\n".join(["text,label", *rows, *copies, *[f"{long} {i},upset" for i in range(9)]]))
     code, out, err = emo(*TINY, "--data", "own.csv", *OWN, "--rows-per-label", "all")
     assert code == 0, err
-    assert "19 rows repeat the text of another row; the most frequent text stands in 20 rows: 'the same words'" in out
+    assert "rows that repeat the text of another: 19; the most frequent text stands in 20 rows: 'the same words'" in out
     assert "longer than 256 tokens, so that only their beginning is read: " in err and " train texts" in err
 
 
