@@ -87,7 +87,7 @@ def test_memory_does_not_grow_with_the_file(tiny, here):
     peaks = []
     for rows in (40, 1200):
         pd.DataFrame({"text": ["so it goes" + " " * 44_000] * rows}).to_csv("in.csv", index=False)
-        with subprocess.Popen(command(tiny.folder, "--file", "in.csv", "--out", "out.csv")) as process:
+        with subprocess.Popen(command(tiny.folder, "--file", "in.csv", "--out", f"out{rows}.csv")) as process:
             _, status, usage = os.wait4(process.pid, 0)
             process.returncode = status
         assert status == 0
