@@ -106,6 +106,18 @@ def check_output_dir(path: Path, marker: str, force: bool) -> None:
         )
 
 
+def check_output_file(path: Path, force: bool) -> None:
+    "Raise `ConfigError` where `path` exists, unless it is a file and may be replaced (`force`)."
+    if not os.path.exists(path):
+        return
+    if not os.path.isfile(path):
+        raise ConfigError(f"{path} is not a file but a folder, a pipe or a device; name another place with --out")
+    if not force:
+        raise ConfigError(
+            f"{path} already exists and is kept; pass --force to replace it, or name another file with --out"
+        )
+
+
 @contextmanager
 def partial_dir(out: Path, settings: dict[str, Any], force: bool = False) -> Iterator[Path]:
     """The folder `OUT.part` for the finished parts of a job, locked while the block runs, removed when it ends well.
