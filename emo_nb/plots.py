@@ -22,7 +22,7 @@ def new_figure(width: float = 7, height: float = 3.2) -> "Figure":
     return Figure(figsize=(width, height), layout="constrained", dpi=90)
 
 
-def plain_text(text: object, most: int = 60) -> str:
+def plain_text(text: object, most: int = 40) -> str:
     "A name as matplotlib shows it as it is: no `$` begins a formula, on one line, at most so many characters."
     line = "".join(char if char.isprintable() else " " for char in str(text))
     return (line if len(line) <= most else f"{line[: most - 1]}…").replace("$", r"\$")

@@ -11,8 +11,9 @@ import platform
 import re
 import shlex
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -133,7 +134,8 @@ def _side_product(folder: Path, name: str) -> Iterator[Path]:
     try:
         yield folder / name
     except Exception as error:  # libraries that draw and format have errors of their own
-        (folder / name).unlink(missing_ok=True)
+        with suppress(OSError):
+            (folder / name).unlink()
         logger.warning("%s was not written (%s); the rest of the run is saved", name, first_line(error))
 
 
@@ -158,10 +160,13 @@ def run_figures(
 
 def write_figures(folder: Path, figures: Mapping[str, Callable[[], "Figure"]]) -> None:
     "Draw figures and save them in `folder/figures`. One that fails is left out, and a warning says why."
-    for name, draw in figures.items():
-        with _side_product(folder, f"figures/{name}.png") as file:
-            file.parent.mkdir(exist_ok=True)
-            draw().savefig(file, dpi=150)
+    with warnings.catch_warnings(record=True) as caught:
+        for name, draw in figures.items():
+            with _side_product(folder, f"figures/{name}.png") as file:
+                file.parent.mkdir(exist_ok=True)
+                draw().savefig(file, dpi=150)
+    if any("missing from font" in str(warning.message) for warning in caught):
+        logger.warning("the figures show some characters as boxes, because matplotlib's font does not have them")
 
 
 def open_run(folder: str | Path) -> Run:
