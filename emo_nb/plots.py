@@ -12,14 +12,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+MAX_INCHES = 30  # of a figure
 INK, ACCENT, SECOND = "#22313f", "#2a6f97", "#e07a5f"
 
 
 def new_figure(width: float = 7, height: float = 3.2) -> "Figure":
-    "An empty figure (inches) with the layout that all figures share."
+    "An empty figure (inches) with the layout that all figures share; of hundreds of labels it would take all memory."
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), layout="constrained", dpi=90)
+    return Figure(figsize=(min(width, MAX_INCHES), min(height, MAX_INCHES)), layout="constrained", dpi=90)
 
 
 def plain_text(text: object, most: int = 40) -> str:

@@ -48,7 +48,7 @@ def _list_entries(texts: Any) -> list[Any]:
         raise TextError("a set has no order in which to return the predictions; give a list of its texts")
     if not isinstance(texts, Iterable):
         raise TextError(f"{reprlib.repr(texts)} is not a list of texts; give a list, or a string")
-    entries = texts.to_pylist() if hasattr(texts, "to_pylist") else list(texts)  # of pyarrow
+    entries = texts.to_pylist() if callable(getattr(texts, "to_pylist", None)) else list(texts)  # of pyarrow
     return [entry.as_py() if hasattr(entry, "as_py") else entry for entry in entries]
 
 
@@ -197,11 +197,7 @@ class PreparedModels:
 def answer_table(
     texts: list[str], proba: np.ndarray, labels: Sequence[str], thresholds: np.ndarray | None = None
 ) -> pd.DataFrame:
-    """One row a text: `text`, `label` (the most probable), and the probability of each label.
-
-    proba is (n_texts, n_labels). With thresholds, (n_labels,), the column `labels` has all that reach theirs, joined by
-    `|`; possibly none.
-    """
+    "What `EmotionClassifier.predict` returns; proba is (n_texts, n_labels), thresholds (n_labels,)."
     columns = {"text": texts, "label": np.array(labels, dtype=object)[proba.argmax(axis=1)]}
     if thresholds is not None:
         columns["labels"] = join_labels(decode_labels(proba >= thresholds, labels))
@@ -278,7 +274,11 @@ class EmotionClassifier:
     def predict(
         self, texts: str | Iterable[str], max_batch_tokens: int = MAX_BATCH_TOKENS, show_progress_bar: bool = False
     ) -> pd.DataFrame:
-        "One row a text, in order (`answer_table`). Raises `TextError` where an entry is not a text."
+        """One row a text, in order: `text`, `label` (the most probable), and the probability of each label.
+
+        A multi-label model adds `labels`: all that reach their threshold, joined by `|`; possibly none. Raises
+        `TextError` where an entry is not a text.
+        """
         texts = check_texts(texts)
         proba = self.predict_proba(texts, max_batch_tokens, show_progress_bar)
         return answer_table(texts, proba, self.labels, self.thresholds)

