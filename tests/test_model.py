@@ -103,7 +103,12 @@ def by_joblib(classifier):
     return joblib.load(io.BytesIO(file.getvalue()))
 
 
-COPIES = {"copy": copy.copy, "deepcopy": copy.deepcopy, "joblib": by_joblib, "pickle": lambda c: pickle.loads(pickle.dumps(c))}
+COPIES = {
+    "copy": copy.copy,
+    "deepcopy": copy.deepcopy,
+    "joblib": by_joblib,
+    "pickle": lambda c: pickle.loads(pickle.dumps(c)),
+}
 
 
 @pytest.mark.parametrize("dtype", ["float32", None])

@@ -3,22 +3,34 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections import UserDict
 from pathlib import Path
 
 import matplotlib.image
+import matplotlib.text
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
 from datasets import Dataset
 from helpers import change_json, check_sentence, python, settle, write_own
+from matplotlib.cbook import is_math_text
 
 from emo_nb import ConfigError, EmotionClassifier, ModelError, TextError, evaluate_run, load_corpus, open_run
 from emo_nb.config import METHOD_DEFAULTS, Config, TrainConfig
 from emo_nb.evaluate import compute_metrics, label_scores
-from emo_nb.report import newest_run
+from emo_nb.plots import (
+    new_figure,
+    plot_calibration,
+    plot_confusion,
+    plot_counts,
+    plot_f1,
+    plot_lengths,
+    plot_scores,
+)
+from emo_nb.report import newest_run, write_figures, write_run
 from emo_nb.run import load_examples, make_splits, run_experiment
 from emo_nb.sources import SAMPLE_DIR
 from emo_nb.taxonomy import SHARED10
@@ -186,7 +198,7 @@ def test_predict_takes_any_sequence_of_texts_and_keeps_its_order(classifier, kin
         ({"text": ["fine"], "label": ["joy"]}, ["a mapping", "one of its columns: 'text', 'label'"]),
         (UserDict(text=["fine"]), ["a mapping", "one of its columns: 'text'"]),
         ({}, ["a mapping"]),
-        ({i: "fine" for i in range(99)}, ["0, 1, 2", "11, …"]),
+        (dict.fromkeys(range(99), "fine"), ["0, 1, 2", "11, …"]),
         ({"fine"}, ["a set has no order"]),
         (frozenset(["fine"]), ["a set has no order"]),
         (b"fine", ["b'fine'", "decode"]),
@@ -209,6 +221,87 @@ def test_a_megabyte_of_text_is_truncated_and_that_is_said_once(classifier, caplo
     proba = classifier.predict_proba(["short", long, long])
     assert caplog.messages == ["2 of 3 texts are longer than 256 tokens; only their beginning is read"]
     np.testing.assert_allclose(proba[1], classifier.predict_proba(long[:2000])[0], atol=1e-5)
+
+
+# Whatever the labels are called
+
+ODD_LABELS = (
+    *("$", "$$", "$$$", "a_$b$", "\\$", "[/anger]", "[pos]", "[bold]", "{{ labels }}", "{% if %}", "=1+1", "_hidden"),
+    *("**joy**", "<b>fear</b>", "#1", "__init__", "喜び", "'love'", "a" * 2000, "`x`", "x\ty", "- hm"),
+)
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory):
+    "A run whose labels mean something to what draws, prints or formats them; and what it said."
+    place = tmp_path_factory.mktemp("odd")
+    rows = [{"text": f"sentence {i} of {n}", "label": label} for n, label in enumerate(ODD_LABELS) for i in range(12)]
+    pd.DataFrame(rows).to_json(place / "_odd$.jsonl", orient="records", lines=True)
+    return run_experiment(Config.from_preset("tiny", data=str(place / "_odd$.jsonl"), out=place / "run", **OWN))
+
+
+def test_labels_are_shown_as_they_are_in_what_a_run_leaves(odd, emo):
+    labels = sorted(ODD_LABELS)
+    assert odd.config["labels"] == labels and set(odd.predictions.label) <= set(labels)
+    assert len(files_below(odd.folder / "figures")) == 5
+    card = (odd.folder / "model" / "README.md").read_text("utf-8")
+    rows = [re.split(r"(?<!\\)\|", line) for line in card.splitlines() if line.startswith("| ")]
+    assert {len(cells) for cells in rows[:2]} == {8} and {len(cells) for cells in rows[2:]} == {7}
+    assert [re.sub(r"\\(.)", r"\1", cells[1].strip()) for cells in rows[3:]] == [
+        " ".join(label.split()) for label in odd.scores.loc["_odd$"].index
+    ]
+    code, out, err = emo("evaluate", odd.folder)
+    assert code == 0, err
+    assert not [label for label in labels if len(label) < 30 and label.expandtabs(8) not in out]
+    table = EmotionClassifier.from_pretrained(odd.folder).predict(["sentence 3 of 4"])
+    assert list(table.columns) == ["text", "label", *odd.config["labels"]]
+
+
+def texts_of(figure):
+    "Every text in a figure, as it is drawn; formulas as None."
+    figure.draw_without_rendering()
+    texts = [text for text in figure.findobj(matplotlib.text.Text) if text.get_text()]
+    return [None if is_math_text(text.get_text()) else text.get_text().replace(r"\$", "$").strip() for text in texts]
+
+
+def test_labels_are_shown_as_they_are_in_figures():
+    labels = [" ".join(label.split()) for label in ODD_LABELS if label.isascii() and len(label) < 40]
+    counts = pd.DataFrame({"_before$": range(len(labels)), "$after$": 1}, index=labels)
+    scores = pd.DataFrame({"score": 0.5, "low": 0.4, "high": 0.6}, index=labels)
+    table = pd.DataFrame({"corpus": "_own$", "group": "1", "text": "x", "label": labels, "predicted": labels[::-1]})
+    bins = pd.DataFrame({"probability": [0.5], "share": [0.5], "count": [3]})
+    drawn = {
+        "counts": (plot_counts(counts, "a $ and $"), [*labels, *counts, "a $ and $"]),
+        "confusion": (plot_confusion(table, labels, "$$"), [*labels, "$$"]),
+        "F1": (plot_f1(label_scores(table, labels), "$$"), [*labels, "_own$", "$$"]),
+        "scores": (plot_scores(scores, "$x$"), [*labels, "$x$"]),
+        "calibration": (plot_calibration({"_a$": bins, "$": bins}), ["_a$: error 0.000", "$: error 0.000"]),
+        "lengths": (plot_lengths(pd.DataFrame({"$words$": [1, 2, 3]}), "$$"), ["$words$ (median 2, 99 % ≤ 3)", "$$"]),
+    }
+    for name, (figure, expected) in drawn.items():
+        texts = texts_of(figure)
+        assert None not in texts and set(expected) <= set(texts), name
+
+
+def test_figures_and_cards_that_cannot_be_written_cost_nothing_else(tiny, tmp_path, caplog):
+    history = pd.read_csv(tiny.folder / "history.csv")
+    folder = tmp_path / "run"
+    shutil.copytree(tiny.folder / "model", folder / "model")
+    (folder / "figures").write_text("in the way of the folder")
+    (folder / "model" / "README.md").unlink()
+    (folder / "model" / "README.md").mkdir()
+    write_run(folder, tiny.config, tiny.predictions, history)
+    write_figures(folder, {name: lambda: plot_counts(pd.Series([1, 2]), "two") for name in ("labels", "f1")})
+    assert open_run(folder).metrics == tiny.metrics
+    assert [message.split(" was not written (")[0] for message in caplog.messages] == [
+        "model/README.md", "figures/labels.png", "figures/f1.png",
+    ]  # fmt: skip
+    assert all("; the rest of the run is saved" in message for message in caplog.messages)
+    (folder / "figures").unlink()
+    draws = {"nothing": lambda: plot_lengths(pd.DataFrame({"words": []}), "no text"), "two": lambda: new_figure()}
+    write_figures(folder, draws)
+    assert files_below(folder / "figures") == {"two.png"}
+    assert "figures/nothing.png was not written" in caplog.messages[-1]
 
 
 # Using a run again
