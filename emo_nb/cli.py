@@ -516,16 +516,16 @@ def print_table(table: "pd.DataFrame", title: str = "") -> None:
     "A table for people: numbers to the right, shares with two decimals."
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text  # shows a string as it is, where rich would read [bold] as markup
 
     frame = table.reset_index()
     shown = Table(header_style="bold", box=None, pad_edge=False)
     for name in frame.columns:
         is_number = frame[name].dtype.kind in "iuf"
-        shown.add_column(str(name), justify="right" if is_number else "left", overflow="fold")
+        shown.add_column(Text(str(name)), justify="right" if is_number else "left", overflow="fold")
     for row in frame.itertuples(index=False):
-        shown.add_row(
-            *(f"{v:,}" if isinstance(v, int) else f"{v:.2f}" if isinstance(v, float) else str(v) for v in row)
-        )
+        cells = (f"{v:,}" if isinstance(v, int) else f"{v:.2f}" if isinstance(v, float) else str(v) for v in row)
+        shown.add_row(*map(Text, cells))
     if title:
         print(title)
     Console().print(shown)

@@ -257,10 +257,12 @@ def _complete_adapter(merged: Any, folder: Path) -> None:
     from safetensors.torch import load_file, save_file
 
     modules = [f"{merged.base_model_prefix}.pooler"] if getattr(merged.base_model, "pooler", None) is not None else []
-    if merged.config.emo_nb_head == "mean":
-        modules.append(f"{merged.base_model_prefix}.encoder.layer.{merged.config.num_hidden_layers - 1}")
-    prefixes = tuple(f"{name}." for name in modules)
     config = json.loads((folder / "adapter_config.json").read_text())
+    if merged.config.emo_nb_head == "mean":
+        last = merged.config.num_hidden_layers - 1
+        modules.append(f"{merged.base_model_prefix}.encoder.layer.{last}")
+        config["layer_replication"] = [[0, last], [last - 1, last]]  # the encoder's own layers, and a place for it
+    prefixes = tuple(f"{name}." for name in modules)
     config["target_modules"] = sorted(name for name in config["target_modules"] if not name.startswith(prefixes))
     config["modules_to_save"] += modules
     (folder / "adapter_config.json").write_text(json.dumps(config, indent=1))

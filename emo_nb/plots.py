@@ -12,19 +12,31 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+MAX_INCHES = 30  # of a figure
 INK, ACCENT, SECOND = "#22313f", "#2a6f97", "#e07a5f"
 
 
 def new_figure(width: float = 7, height: float = 3.2) -> "Figure":
-    "An empty figure (inches) with the layout that all figures share."
+    "An empty figure (inches) with the layout that all figures share; of hundreds of labels it would take all memory."
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), layout="constrained", dpi=90)
+    return Figure(figsize=(min(width, MAX_INCHES), min(height, MAX_INCHES)), layout="constrained", dpi=90)
+
+
+def plain_text(text: object, most: int = 40) -> str:
+    "A name as matplotlib shows it as it is: no `$` begins a formula, on one line, at most so many characters."
+    line = "".join(char if char.isprintable() else " " for char in str(text))
+    return (line if len(line) <= most else f"{line[: most - 1]}…").replace("$", r"\$")
+
+
+def _legend_text(text: object) -> str:
+    "The same for a legend, which leaves out names that begin with an underscore."
+    return f" {plain_text(text)}" if str(text).startswith("_") else plain_text(text)
 
 
 def _finish(axes: "Axes", title: str, *hidden: str) -> None:
     "Set the title and hide some of the four spines."
-    axes.set_title(title, loc="left", fontsize=10)
+    axes.set_title(plain_text(title, 200), loc="left", fontsize=10)
     for side in hidden:
         axes.spines[side].set_visible(False)
 
@@ -37,9 +49,9 @@ def plot_counts(counts: pd.Series | pd.DataFrame, title: str) -> "Figure":
     height = 0.8 / frame.shape[1]
     for i, (name, colour) in enumerate(zip(frame.columns, (ACCENT, SECOND, INK), strict=False)):
         y = np.arange(len(frame)) + (i - (frame.shape[1] - 1) / 2) * height
-        bars = axes.barh(y, frame[name].fillna(0), height, color=colour, label=str(name))
+        bars = axes.barh(y, frame[name].fillna(0), height, color=colour, label=_legend_text(name))
         axes.bar_label(bars, fmt="{:,.0f}", padding=3, fontsize=7, color=INK)
-    axes.set_yticks(np.arange(len(frame)), [str(label) for label in frame.index], fontsize=8)
+    axes.set_yticks(np.arange(len(frame)), [plain_text(label) for label in frame.index], fontsize=8)
     axes.invert_yaxis()
     axes.margins(x=0.12)
     axes.xaxis.set_visible(False)
@@ -57,8 +69,8 @@ def plot_matrix(matrix: pd.DataFrame, title: str, diagonal: bool = False) -> "Fi
     if not diagonal:
         np.fill_diagonal(values, np.nan)
     axes.imshow(values, cmap="Blues", aspect="auto")
-    axes.set_xticks(range(matrix.shape[1]), matrix.columns, rotation=90, fontsize=7)
-    axes.set_yticks(range(len(matrix)), matrix.index, fontsize=7)
+    axes.set_xticks(range(matrix.shape[1]), [plain_text(name) for name in matrix.columns], rotation=90, fontsize=7)
+    axes.set_yticks(range(len(matrix)), [plain_text(name) for name in matrix.index], fontsize=7)
     limit = np.nanmax(values) / 2
     for row, column in zip(*np.where(values >= 0.01), strict=True):
         colour = "white" if values[row, column] > limit else INK
@@ -76,10 +88,10 @@ def plot_lengths(table: pd.DataFrame, title: str, bins: int = 30) -> "Figure":
         edges = np.arange(0.5, limit + 1, max(1, round(limit / bins)))
         axes.hist(table[name], bins=edges, color=ACCENT)
         axes.axvline(table[name].median(), color=SECOND)
-        axes.set_xlabel(f"{name} (median {table[name].median():.0f}, 99 % ≤ {limit:.0f})", fontsize=8)
+        axes.set_xlabel(f"{plain_text(name)} (median {table[name].median():.0f}, 99 % ≤ {limit:.0f})", fontsize=8)
         axes.tick_params(labelsize=7)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(title, fontsize=10, x=0.01, ha="left")
+    figure.suptitle(plain_text(title, 200), fontsize=10, x=0.01, ha="left")
     return figure
 
 
@@ -100,8 +112,9 @@ def plot_f1(by_label: pd.DataFrame, title: str = "F1 of each emotion") -> "Figur
     figure = new_figure(height=0.9 + 0.28 * len(wide))
     axes = figure.subplots()
     for corpus, colour, marker in zip(wide.columns, (SECOND, ACCENT, INK), "os|", strict=False):
-        axes.plot(wide[corpus], np.arange(len(wide)), marker, color=colour, label=str(corpus), alpha=0.9, ms=7, mew=2)
-    axes.set_yticks(np.arange(len(wide)), [str(label) for label in wide.index], fontsize=8)
+        name = _legend_text(corpus)
+        axes.plot(wide[corpus], np.arange(len(wide)), marker, color=colour, label=name, alpha=0.9, ms=7, mew=2)
+    axes.set_yticks(np.arange(len(wide)), [plain_text(label) for label in wide.index], fontsize=8)
     axes.set_xlim(0, 1)
     axes.grid(axis="x", alpha=0.3)
     axes.legend(frameon=False, fontsize=8, loc="lower right")
@@ -115,7 +128,7 @@ def plot_calibration(curves: dict[str, pd.DataFrame], title: str = "Stated proba
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color="0.7", lw=1)
     for (name, curve), colour, marker in zip(curves.items(), (SECOND, ACCENT), "os", strict=False):
-        label = f"{name}: error {calibration_error(curve):.3f}"
+        label = f"{_legend_text(name)}: error {calibration_error(curve):.3f}"
         axes.plot(curve.probability, curve.share, marker=marker, ms=4, color=colour, label=label)
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="stated probability", ylabel="observed share")
     axes.legend(frameon=False, fontsize=8)
@@ -127,15 +140,17 @@ def plot_scores(table: pd.DataFrame, title: str, highlight: str = "") -> "Figure
     "One bar a row: `score`, with `low` and `high` where known; rows whose name begins with `highlight` stand out."
     figure = new_figure(height=0.6 + 0.26 * len(table))
     axes = figure.subplots()
-    names = list(map(str, table.index))
+    names, y = list(map(str, table.index)), np.arange(len(table))
     colours = [ACCENT if name.startswith(highlight) else "0.75" for name in names]
-    bars = axes.barh(names, table.score, color=colours, height=0.7)
+    bars = axes.barh(y, table.score, color=colours, height=0.7)
+    axes.set_yticks(y, [plain_text(name) for name in names])
     ends = table.score
     if "high" in table:
         ends = table.high.fillna(table.score)
-        known = table.dropna(subset=["low", "high"])
+        is_known = table[["low", "high"]].notna().all(axis=1).to_numpy()
+        known = table[is_known]
         reach = [known.score - known.low, known.high - known.score]
-        axes.errorbar(known.score, list(map(str, known.index)), xerr=reach, fmt="none", ecolor="0.2", lw=1)
+        axes.errorbar(known.score, y[is_known], xerr=reach, fmt="none", ecolor="0.2", lw=1)
     for bar, score, end in zip(bars, table.score, ends, strict=True):
         axes.text(end + 0.008, bar.get_y() + bar.get_height() / 2, f"{score:.3f}", va="center", fontsize=7)
     axes.set(xlim=(0, min(1, 1.12 * ends.max())), xticks=[])

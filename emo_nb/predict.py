@@ -4,14 +4,19 @@
 
 # %% auto #0
 __all__ = ['MAX_LENGTH', 'MAX_BATCH_TOKENS', 'FEW_TOKENS', 'BULK_TEXTS', 'PART_ROWS', 'check_texts', 'tokenize_texts',
-           'batched_logits', 'EmotionClassifier', 'calibrate_model', 'predict_file', 'check_not_same_file']
+           'one_length_warning', 'batched_logits', 'choose_backends', 'PreparedModels', 'answer_table',
+           'EmotionClassifier', 'calibrate_model', 'predict_parts', 'check_file_job', 'check_not_same_file',
+           'predict_file']
 
 # %% ../nbs/prototype/10_predict.ipynb #ce5d75bf
 import hashlib
 import json
 import os
 import reprlib
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,26 +26,48 @@ import pandas as pd
 
 from .core import ConfigError, ModelError, TextError, first_line, logger
 from .encode import decode_labels, join_labels, pad_batch, token_batches
-from .engine.checkpoints import Checkpoint, quiet_transformers
-from .engine.device import Backend, choose_backend
+from .engine.checkpoints import Checkpoint, is_multi_label, quiet_transformers
+from .engine.device import Backend, choose_backend, compute_alone_after_fork
 from .engine.forward import prepare_for_inference
 from .engine.memory import is_out_of_memory, release_memory
 from .evaluate import choose_thresholds, fit_temperature, probabilities
 from .model import apply_temperature, load_model
 
+# %% ../nbs/prototype/10_predict.ipynb #b1c20a02
+def _list_entries(texts: Any) -> list[Any]:
+    "The entries of a text, a list or a column. `TextError` for what is none of these."
+    if isinstance(texts, str):
+        return [texts]
+    if (names := _column_names(texts)) is not None:
+        columns = ", ".join(repr(name) for name in names[:12]) + (", …" if len(names) > 12 else "")
+        kind = "mapping" if isinstance(texts, Mapping) else "table"
+        raise TextError(f"a {kind} is not a list of texts; give one of its columns{columns and f': {columns}'}")
+    if isinstance(texts, (bytes, bytearray, memoryview)):
+        raise TextError(f"{reprlib.repr(texts)} are bytes and not a text; decode them, for example by .decode('utf-8')")
+    if isinstance(texts, (set, frozenset)):
+        raise TextError("a set has no order in which to return the predictions; give a list of its texts")
+    if not isinstance(texts, Iterable):
+        raise TextError(f"{reprlib.repr(texts)} is not a list of texts; give a list, or a string")
+    entries = texts.to_pylist() if callable(getattr(texts, "to_pylist", None)) else list(texts)  # of pyarrow
+    return [entry.as_py() if hasattr(entry, "as_py") else entry for entry in entries]
+
+
+def _column_names(texts: Any) -> list[Any] | None:
+    "The names of the columns of a table of pandas, polars, pyarrow or datasets, the keys of a mapping; else None."
+    if isinstance(texts, Mapping):
+        return list(texts)
+    if isinstance(texts, (pd.Series, pd.Index)):
+        return None
+    names = getattr(texts, "column_names", getattr(texts, "columns", None))
+    return None if names is None else list(names)
+
 # %% ../nbs/prototype/10_predict.ipynb #e8a5213d
 def check_texts(texts: str | Iterable[str]) -> list[str]:
-    """One text, a list or a Series, as a list of texts, their halves of characters joined or replaced.
+    """One text, a list or a column, as a list of texts, their halves of characters joined or replaced.
 
-    Raises `TextError`, with the positions, where an entry is not a string.
+    Raises `TextError`, with the positions, where an entry is not a string; and for a table, a mapping, a set and bytes.
     """
-    if isinstance(texts, pd.DataFrame):
-        raise TextError(
-            f"a table is not a list of texts; give one of its columns: {', '.join(map(str, texts.columns))}"
-        )
-    if not isinstance(texts, Iterable):
-        raise TextError(f"{texts!r} is not a list of texts; give a list, or a string")
-    entries = [texts] if isinstance(texts, str) else list(texts)
+    entries = _list_entries(texts)
     if not entries:
         raise TextError("there is no text to classify; give at least one")
     if wrong := [i for i, text in enumerate(entries) if not isinstance(text, str)]:
@@ -48,7 +75,8 @@ def check_texts(texts: str | Iterable[str]) -> list[str]:
         raise TextError(
             f"{len(wrong)} of {len(entries)} entries are not texts, at position {shown}; drop or replace them"
         )
-    return [text if text.isascii() else _repair_surrogates(text) for text in entries]
+    # a subclass, such as numpy's, becomes a plain string
+    return [str.__str__(text) if text.isascii() else _repair_surrogates(text) for text in entries]
 
 
 def _repair_surrogates(text: str) -> str:
@@ -63,11 +91,31 @@ def tokenize_texts(texts: list[str], tokenizer: Any, max_length: int) -> list[li
     "Token ids of each text, truncated at `max_length`; a warning says how many were."
     options = {"return_attention_mask": False, "return_token_type_ids": False, "verbose": False}
     ids = tokenizer(texts, truncation=False, **options)["input_ids"]
-    if n_truncated := sum(len(row) > max_length for row in ids):
-        message = "%s of %s texts are longer than %s tokens; only their beginning is read"
-        logger.warning(message, n_truncated, len(texts), max_length)
+    n_truncated = sum(len(row) > max_length for row in ids)
+    if n_truncated:
         ids = tokenizer(texts, truncation=True, max_length=max_length, **options)["input_ids"]
+    with one_length_warning() as counts:
+        counts.update(texts=len(texts), truncated=n_truncated)
+        counts["max_length"] = max_length
     return ids
+
+
+_length_counts: ContextVar[Counter[str] | None] = ContextVar("length_counts", default=None)
+
+
+@contextmanager
+def one_length_warning() -> Iterator[Counter[str]]:
+    "One warning for all texts that are tokenised while the block lasts, with their total number, at its end."
+    outer = _length_counts.get()
+    counts = Counter[str]() if outer is None else outer
+    token = _length_counts.set(counts)
+    try:
+        yield counts
+    finally:
+        _length_counts.reset(token)
+    if outer is None and counts["truncated"]:
+        message = "%s of %s texts are longer than %s tokens; only their beginning is read"
+        logger.warning(message, counts["truncated"], counts["texts"], counts["max_length"])
 
 # %% ../nbs/prototype/10_predict.ipynb #afa91856
 MAX_BATCH_TOKENS = 2048  # in one batch, padding included
@@ -113,11 +161,49 @@ def _check_finite(logits: np.ndarray, dtype: str) -> np.ndarray:
         )
     return logits
 
-# %% ../nbs/prototype/10_predict.ipynb #6beedbcb
+# %% ../nbs/prototype/10_predict.ipynb #b1c20a04
 FEW_TOKENS = 48  # in all texts together: on a CPU, so few are computed with weights stored in float16
 BULK_TEXTS = 1000  # more texts than this are computed in the machine's fastest number format
 
 
+def choose_backends(device: str | None = None, dtype: str | None = None) -> tuple[Backend, Backend, Backend]:
+    "With what to compute few texts, some, and many. Raises `ConfigError` for an impossible device or number format."
+    bulk, exact = choose_backend(device, dtype), choose_backend(device, dtype or "float32")
+    return choose_backend("cpu", dtype or "float16") if bulk.device == "cpu" else exact, exact, bulk
+
+
+class PreparedModels:
+    "A classifier's weights, laid out for each backend when it is first needed: token ids in, logits out."
+
+    def __init__(self, checkpoint: Checkpoint):
+        self.checkpoint = checkpoint
+        self.clear()
+
+    def clear(self) -> None:
+        "Forget what was prepared: the weights have changed."
+        self._by_backend: dict[Backend, Any] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"checkpoint": self.checkpoint, "_by_backend": {}}
+
+    def logits(self, ids: list[list[int]], backend: Backend, max_batch_tokens: int, bar: Any = None) -> np.ndarray:
+        "The outputs before softmax or sigmoid, (n_texts, n_labels). `ModelError` where one is NaN or infinite."
+        compute_alone_after_fork()
+        if backend not in self._by_backend:
+            self._by_backend[backend] = prepare_for_inference(self.checkpoint, backend)
+        return _check_finite(batched_logits(self._by_backend[backend], ids, max_batch_tokens, bar), backend.dtype)
+
+# %% ../nbs/prototype/10_predict.ipynb #b1c20a07
+def answer_table(
+    texts: list[str], proba: np.ndarray, labels: Sequence[str], thresholds: np.ndarray | None = None
+) -> pd.DataFrame:
+    "What `EmotionClassifier.predict` returns; proba is (n_texts, n_labels), thresholds (n_labels,)."
+    columns = {"text": texts, "label": np.array(labels, dtype=object)[proba.argmax(axis=1)]}
+    if thresholds is not None:
+        columns["labels"] = join_labels(decode_labels(proba >= thresholds, labels))
+    return pd.concat([pd.DataFrame(columns), pd.DataFrame(proba, columns=list(labels))], axis=1)
+
+# %% ../nbs/prototype/10_predict.ipynb #6beedbcb
 class EmotionClassifier:
     """A trained classifier with its tokenizer: `EmotionClassifier.from_pretrained(folder).predict(texts)`.
 
@@ -128,12 +214,11 @@ class EmotionClassifier:
     def __init__(self, model: Any, tokenizer: Any, device: str | None = None, dtype: str | None = None):
         checkpoint = model if isinstance(model, Checkpoint) else Checkpoint(model.config, model=model)
         self.checkpoint, self.config, self.tokenizer = checkpoint, checkpoint.config, tokenizer
-        self.bulk, self.exact = choose_backend(device, dtype), choose_backend(device, dtype or "float32")
-        self.few = choose_backend("cpu", dtype or "float16") if self.bulk.device == "cpu" else self.exact
+        self.few, self.exact, self.bulk = choose_backends(device, dtype)
         self.labels = [self.config.id2label[i] for i in range(self.config.num_labels)]
-        self.multi_label = self.config.problem_type == "multi_label_classification"
+        self.multi_label = is_multi_label(self.config)
         self.max_length = min(tokenizer.model_max_length, MAX_LENGTH)  # tokens
-        self._prepared: dict[Backend, Any] = {}
+        self._prepared = PreparedModels(checkpoint)
 
     @classmethod
     def from_pretrained(
@@ -175,13 +260,10 @@ class EmotionClassifier:
         from tqdm.auto import tqdm
 
         ids = tokenize_texts(check_texts(texts), self.tokenizer, self.max_length)
-        n_tokens = sum(map(len, ids))
-        backend = self.bulk if len(ids) > BULK_TEXTS else self.few if n_tokens <= FEW_TOKENS else self.exact
-        if backend not in self._prepared:
-            self._prepared[backend] = prepare_for_inference(self.checkpoint, backend)
+        are_few = sum(map(len, ids)) <= FEW_TOKENS
+        backend = self.bulk if len(ids) > BULK_TEXTS else self.few if are_few else self.exact
         with tqdm(total=len(ids), unit="text", disable=not show_progress_bar) as bar:
-            logits = batched_logits(self._prepared[backend], ids, max_batch_tokens, bar)
-        return _check_finite(logits, backend.dtype)
+            return self._prepared.logits(ids, backend, max_batch_tokens, bar)
 
     def predict_proba(
         self, texts: str | Iterable[str], max_batch_tokens: int = MAX_BATCH_TOKENS, show_progress_bar: bool = False
@@ -199,16 +281,10 @@ class EmotionClassifier:
         """
         texts = check_texts(texts)
         proba = self.predict_proba(texts, max_batch_tokens, show_progress_bar)
-        columns = {"text": texts, "label": np.array(self.labels, dtype=object)[proba.argmax(axis=1)]}
-        if self.multi_label:
-            columns["labels"] = join_labels(decode_labels(proba >= self.thresholds, self.labels))
-        return pd.concat([pd.DataFrame(columns), pd.DataFrame(proba, columns=self.labels)], axis=1)
+        return answer_table(texts, proba, self.labels, self.thresholds)
 
     def calibrate(self, texts: Iterable[str], truth: np.ndarray) -> None:
-        """Fit temperature and thresholds (`calibrate_model`) on texts that the model was not trained on.
-
-        `truth` is (n_texts, n_labels), zeros and ones.
-        """
+        "`calibrate_model` on texts that the model was not trained on; truth, (n_texts, n_labels), is zeros and ones."
         calibrate_model(self.model, self.logits(texts), truth)
         self._prepared.clear()
 
@@ -219,7 +295,7 @@ def calibrate_model(model: Any, logits: np.ndarray, truth: np.ndarray) -> None:
     logits and truth are (n_rows, n_labels). The temperature goes into the weights, so that plain transformers gives
     calibrated probabilities too; the thresholds go into the config.
     """
-    multi_label = model.config.problem_type == "multi_label_classification"
+    multi_label = is_multi_label(model.config)
     temperature = fit_temperature(logits, truth, multi_label)
     apply_temperature(model, temperature)
     if multi_label:
@@ -227,58 +303,51 @@ def calibrate_model(model: Any, logits: np.ndarray, truth: np.ndarray) -> None:
         named = ((model.config.id2label[i], float(value)) for i, value in enumerate(chosen))
         model.config.emo_nb_thresholds = {label: round(value, 4) for label, value in named}
 
-# %% ../nbs/prototype/10_predict.ipynb #15f38061
+# %% ../nbs/prototype/10_predict.ipynb #b1c20a10
 PART_ROWS = 10_000  # texts in one part of a file
 
 
-def predict_file(
+def predict_parts(
     classifier: EmotionClassifier,
-    file: str | Path,  # .csv, .tsv, .jsonl, .parquet, or one text a line
-    out: str | Path,
-    text_col: str | None = None,
-    file_format: str | None = None,  # csv, jsonl or parquet; default: what `out` ends in
-    force: bool = False,  # begin anew, whatever is beside `out`
-    show_progress_bar: bool = True,
-) -> int:
-    """Predict a file of any size into another, in constant memory; return the number of rows written.
-
-    Finished parts are kept in `OUT.part` until all is done, and the same call resumes there. Raises `ConfigError`
-    where they belong to another file, model or setting, `DataError` where the file is a pipe (it is read more than
-    once), `TextError` where a row holds no text.
-    """
+    texts: Iterator[str],
+    folder: Path,
+    file_format: str,  # csv, jsonl or parquet
+    expected: int = 0,  # how many texts there are, for the progress bar
+    show_progress_bar: bool = False,
+) -> tuple[list[Path], int]:
+    "Predict texts in parts of `PART_ROWS`, each a file in `folder`, and return the files and the number of rows."
     from tqdm.auto import tqdm
 
-    from emo_nb.io.archives import check_regular_file
-    from emo_nb.io.files import atomic_file, partial_dir
-    from emo_nb.io.readers import estimate_rows, iter_texts
-    from emo_nb.io.writers import WRITERS, concatenate_parts
+    from emo_nb.io.files import atomic_file
+    from emo_nb.io.writers import WRITERS
 
-    file, out = Path(file), Path(out)
+    parts = sorted(folder.glob(f"[0-9]*.{file_format}"))
+    rows = sum(1 for _ in islice(texts, len(parts) * PART_ROWS))
+    with tqdm(total=expected, initial=rows, unit="text", disable=not show_progress_bar) as bar:
+        while part := list(islice(texts, PART_ROWS)):
+            parts.append(folder / f"{len(parts):08}.{file_format}")
+            with atomic_file(parts[-1]) as temporary:
+                WRITERS[file_format](classifier.predict(part), temporary, rows == 0)
+            rows += len(part)
+            bar.update(len(part))
+    return parts, rows
+
+# %% ../nbs/prototype/10_predict.ipynb #570b3321
+def check_file_job(file: Path, out: Path, file_format: str | None = None, force: bool = False) -> str:
+    "The format in which to write predictions to `out`. Raises `ConfigError` or `DataError` where that cannot be."
+    from emo_nb.io.archives import check_regular_file
+    from emo_nb.io.files import check_output_file
+    from emo_nb.io.writers import WRITERS
+
     file_format = file_format or out.suffix[1:]
     if file_format not in WRITERS:
         raise ConfigError(f"the ending of {out} names no format; end it in .csv, .jsonl or .parquet, or pass --format")
     check_regular_file(file)
     check_not_same_file(file, out)
-    expected = estimate_rows(file)
-    classifier = classifier.for_bulk() if expected > BULK_TEXTS else classifier
-    with partial_dir(out, _job_settings(classifier, file, text_col, file_format), force) as folder:
-        parts = sorted(folder.glob(f"[0-9]*.{file_format}"))
-        texts = iter_texts(file, text_col)
-        rows = sum(1 for _ in islice(texts, len(parts) * PART_ROWS))
-        with tqdm(total=expected, initial=rows, unit="text", disable=not show_progress_bar) as bar:
-            while part := list(islice(texts, PART_ROWS)):
-                parts.append(folder / f"{len(parts):08}.{file_format}")
-                with atomic_file(parts[-1]) as temporary:
-                    WRITERS[file_format](classifier.predict(part), temporary, rows == 0)
-                rows += len(part)
-                bar.update(len(part))
-        if parts:
-            concatenate_parts(parts, out)
-    if not rows:
-        raise TextError(f"{file} holds no text; give a file with a text in each row")
-    return rows
+    check_output_file(out, force)
+    return file_format
 
-# %% ../nbs/prototype/10_predict.ipynb #570b3321
+
 def check_not_same_file(file: Path, out: Path) -> None:
     "Raise `ConfigError` where the predictions would replace the texts."
     if os.path.exists(file) and os.path.exists(out) and os.path.samefile(file, out):
@@ -312,3 +381,38 @@ def _file_hash(file: Path) -> str:
     except OSError as error:
         raise TextError(f"{file} cannot be read ({first_line(error)}); name another, or repair it") from error
     return content.hexdigest()
+
+# %% ../nbs/prototype/10_predict.ipynb #15f38061
+def predict_file(
+    classifier: EmotionClassifier,
+    file: str | Path,  # .csv, .tsv, .jsonl, .parquet, or one text a line
+    out: str | Path,
+    text_col: str | None = None,
+    file_format: str | None = None,  # csv, jsonl or parquet; default: what `out` ends in
+    force: bool = False,  # replace `out`, and begin anew where an interrupted call could be resumed
+    show_progress_bar: bool = True,
+) -> int:
+    """Predict a file of any size into another, in constant memory; return the number of rows written.
+
+    Finished parts are kept in `OUT.part` until all is done, and the same call resumes there. Raises `ConfigError`
+    where `out` exists, or the parts belong to another file, model or setting, `DataError` where the file is a pipe (it
+    is read more than once), `TextError` where a row holds no text.
+    """
+    from emo_nb.io.files import check_output_file, partial_dir
+    from emo_nb.io.readers import estimate_rows, iter_texts
+    from emo_nb.io.writers import concatenate_parts
+
+    file, out = Path(file), Path(out)
+    file_format = check_file_job(file, out, file_format, force)
+    expected = estimate_rows(file)
+    classifier = classifier.for_bulk() if expected > BULK_TEXTS else classifier
+    settings = _job_settings(classifier, file, text_col, file_format)
+    with one_length_warning(), partial_dir(out, settings, force) as folder:
+        texts = iter_texts(file, text_col)
+        parts, rows = predict_parts(classifier, texts, folder, file_format, expected, show_progress_bar)
+        if parts:
+            check_output_file(out, force)  # another process may have been quicker
+            concatenate_parts(parts, out)
+    if not rows:
+        raise TextError(f"{file} holds no text; give a file with a text in each row")
+    return rows

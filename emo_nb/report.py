@@ -8,8 +8,12 @@ own, made from the template `model_card.md`, because a checkpoint is often passe
 import json
 import os
 import platform
+import re
 import shlex
 import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -19,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from .core import ModelError, first_line, read_json_object
+from .core import ModelError, first_line, logger, read_json_object
 from .encode import text_lengths
 from .evaluate import compute_metrics, label_scores
 from .io.schema import (
@@ -110,9 +114,6 @@ def write_run(
     (folder / "config.json").write_text(json.dumps(record, indent=1))
     metrics = compute_metrics(table, labels, thresholds)
     (folder / "metrics.json").write_text(json.dumps({"schema": SCHEMA_VERSION, **metrics}, indent=1))
-    for name in ("model", "adapter"):
-        if (folder / name).is_dir():
-            (folder / name / "README.md").write_text(model_card(record, metrics, loading_instructions(record, name)))
     tables = {
         "scores": format_csv(label_scores(table, labels).round(4), index=True),
         "history": format_csv(history),
@@ -120,22 +121,52 @@ def write_run(
     }
     for name, text in tables.items():
         (folder / f"{name}.csv").write_text(text, encoding="utf-8", newline="\n")
+    for name in ("model", "adapter"):
+        if (folder / name).is_dir():
+            with _side_product(folder, f"{name}/README.md") as file:
+                card = model_card(record, metrics, loading_instructions(record, name))
+                file.write_text(card, encoding="utf-8", newline="\n")
+
+
+@contextmanager
+def _side_product(folder: Path, name: str) -> Iterator[Path]:
+    "The path of a file that a run can do without: where the block fails, a warning says why, and the run goes on."
+    try:
+        yield folder / name
+    except Exception as error:  # libraries that draw and format have errors of their own
+        with suppress(OSError):
+            (folder / name).unlink()
+        logger.warning("%s was not written (%s); the rest of the run is saved", name, first_line(error))
 
 
 def run_figures(
     rows: pd.DataFrame, train: pd.DataFrame, table: pd.DataFrame, tokenizer: Any, labels: list[str]
-) -> dict[str, "Figure"]:
-    "The figures of a run by name: labels before and after balancing, lengths, confusion, F1."
+) -> dict[str, Callable[[], "Figure"]]:
+    "By name, what draws the figures of a run: labels before and after balancing, lengths, confusion, F1."
     from .plots import plot_confusion, plot_counts, plot_f1, plot_lengths
 
-    parts = {"all rows": rows, "training rows": train}
-    counts = pd.DataFrame({name: part.targets.explode().value_counts() for name, part in parts.items()})
+    def draw_labels() -> "Figure":
+        parts = {"all rows": rows, "training rows": train}
+        counts = pd.DataFrame({name: part.targets.explode().value_counts() for name, part in parts.items()})
+        return plot_counts(counts.reindex(labels).fillna(0), "Rows of each label, before and after balancing")
+
     return {
-        "labels": plot_counts(counts.reindex(labels).fillna(0), "Rows of each label, before and after balancing"),
-        "lengths": plot_lengths(text_lengths(train.text, tokenizer), "Lengths of the training texts"),
-        "confusion": plot_confusion(table, labels),
-        "f1": plot_f1(label_scores(table, labels)),
+        "labels": draw_labels,
+        "lengths": lambda: plot_lengths(text_lengths(train.text, tokenizer), "Lengths of the training texts"),
+        "confusion": lambda: plot_confusion(table, labels),
+        "f1": lambda: plot_f1(label_scores(table, labels)),
     }
+
+
+def write_figures(folder: Path, figures: Mapping[str, Callable[[], "Figure"]]) -> None:
+    "Draw figures and save them in `folder/figures`. One that fails is left out, and a warning says why."
+    with warnings.catch_warnings(record=True) as caught:
+        for name, draw in figures.items():
+            with _side_product(folder, f"figures/{name}.png") as file:
+                file.parent.mkdir(exist_ok=True)
+                draw().savefig(file, dpi=150)
+    if any("missing from font" in str(warning.message) for warning in caught):
+        logger.warning("the figures show some characters as boxes, because matplotlib's font does not have them")
 
 
 def open_run(folder: str | Path) -> Run:
@@ -219,9 +250,10 @@ def model_card(record: dict[str, Any], metrics: dict[str, Any], loading: str) ->
         ],
     )
     variables = {
-        **{name: record[name] for name in ("task", "multi_label", "labels", "encoder", "method", "split", "seed")},
-        "files": list(record["files"]),
-        "command": record.get("command"),
+        **{name: record[name] for name in ("multi_label", "method", "split", "seed")},
+        **{name: markdown_text(record[name]) for name in ("task", "encoder")},
+        **{name: [markdown_text(each) for each in record[name]] for name in ("labels", "files")},
+        "command": " ".join((record.get("command") or "emo_nb.run").replace("`", "'").split()),
         "temperature": record["calibration"]["temperature"],
         "rows": ", ".join(f"{n:,} {split}" for split, n in record["rows"].items()),
         "loading": loading,
@@ -243,14 +275,22 @@ def loading_instructions(record: dict[str, Any], part: str) -> str:
     classify("What a day!")
 
 or `EmotionClassifier.from_pretrained("this folder")` from emo_nb."""
+    encoder, n_labels = json.dumps(hub_id(record["encoder"]), ensure_ascii=False), len(record["labels"])
     return f"""This folder holds what was trained, without the encoder. The folder `model`, beside this one, holds all of it
 and is the simpler choice. On an encoder that you have already:
 
     from peft import PeftModel
-    from transformers import AutoConfig, AutoModelForSequenceClassification
-    config = AutoConfig.from_pretrained("the folder model")
-    encoder = AutoModelForSequenceClassification.from_pretrained("{hub_id(record["encoder"])}", config=config)
-    model = PeftModel.from_pretrained(encoder, "this folder")"""
+    from transformers import AutoModelForSequenceClassification
+    encoder = AutoModelForSequenceClassification.from_pretrained({encoder}, num_labels={n_labels})
+    model = PeftModel.from_pretrained(encoder, "this folder")
+
+Its outputs are in the order of the labels above."""
+
+
+def markdown_text(text: object) -> str:
+    "A name as Markdown shows it as it is, on one line, also in a cell of a table."
+    line = " ".join(str(text).split())
+    return re.sub(r"[\\`*\[\]<>|$~&]|(?<![^\W_])_|_(?![^\W_])|^(?=[#+-])", r"\\\g<0>", line)
 
 
 def _results_markdown(metrics: dict[str, Any]) -> str:
@@ -259,7 +299,7 @@ def _results_markdown(metrics: dict[str, Any]) -> str:
     for corpus, m in metrics.items():
         low, high = m["intervals"]["macro_f1"]
         lines.append(
-            f"| {corpus} | {m['macro_f1']:.3f} ({low:.3f} to {high:.3f}) | {m['micro_f1']:.3f} "
+            f"| {markdown_text(corpus)} | {m['macro_f1']:.3f} ({low:.3f} to {high:.3f}) | {m['micro_f1']:.3f} "
             f"| {m['accuracy']:.3f} | {m['calibration_error']:.3f} | {m['rows']:,} |"
         )
     return "\n".join(lines)
@@ -270,5 +310,5 @@ def _labels_markdown(metrics: dict[str, Any]) -> str:
     lines = ["| label | precision | recall | F1 | rows |", "|---|---|---|---|---|"]
     for label, m in list(metrics.values())[-1]["labels"].items():
         scores = " | ".join(f"{m[name]:.2f}" for name in ("precision", "recall", "f1"))
-        lines.append(f"| {label} | {scores} | {m['support']:,.0f} |")
+        lines.append(f"| {markdown_text(label)} | {scores} | {m['support']:,.0f} |")
     return "\n".join(lines)

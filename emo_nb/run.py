@@ -42,7 +42,7 @@ from emo_nb.model import (
 )
 from .predict import EmotionClassifier
 from .prepare import SPLITS, balance, deduplicate, map_labels, sample_per_label, split_rows
-from .report import Run, open_run, provenance, run_figures, utc_now, write_run
+from .report import Run, open_run, provenance, run_figures, utc_now, write_figures, write_run
 from .sources import FILE_PATTERNS, resolve_path, search_folder
 from .taxonomy import TASKS, Task, custom_task, get_task
 from .train import fit
@@ -398,10 +398,8 @@ def _test_and_write(
     }
     write_run(folder, {**record, **provenance(started)}, table, history, classifier.thresholds)
     figures = run_figures(rows, splits["train"], table, classifier.tokenizer, labels)
-    figures["calibration"] = plot_calibration(curves, "Calibration, before and after the temperature")
-    (folder / "figures").mkdir()
-    for name, figure in figures.items():
-        figure.savefig(folder / "figures" / f"{name}.png", dpi=150)
+    figures["calibration"] = lambda: plot_calibration(curves, "Calibration, before and after the temperature")
+    write_figures(folder, figures)
 
 # %% ../nbs/prototype/11_run.ipynb #ee107fac
 def run_experiment(config: Config) -> Run | None:

@@ -221,6 +221,20 @@ def training_speed(trainer: Any, backend: Backend, seconds: float, resume_from: 
         speed["utilisation"] = round(rate / measure_peak_flops(backend) / args.world_size, 4)
     return speed
 
+# %% ../nbs/prototype/08_train.ipynb #7bd774dc
+def _run_trainer(
+    trainer: Any, backend: Backend, folder: Path, resume_from: Path | None, interrupt: DeferredInterrupt
+) -> None:
+    "Train from the start or from a checkpoint, with fewer operations, quietly, and so that Ctrl-C loses nothing."
+    model, mean_length = trainer.model, trainer.train_dataset.lengths.mean()
+    interruptible = interrupt if trainer.args.world_size == 1 else nullcontext()
+    # peft looks up the base model of each checkpoint, in vain and with a warning
+    with quiet_transformers(), fast_training(model, backend, mean_length), explain_full_disk(folder), interruptible:
+        trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+        trainer.accelerator.wait_for_everyone()
+    for name in ("forward", "_original_forward", "_is_accelerate_prepared"):
+        model.__dict__.pop(name, None)  # accelerate's wrapper would go on rounding
+
 # %% ../nbs/prototype/08_train.ipynb #baa88d3e
 def fit(
     model: Any,  # a transformers classifier, with or without LoRA; trained in place
@@ -261,17 +275,3 @@ def fit(
     history = training_history(trainer)
     history.attrs |= training_speed(trainer, backend, time.perf_counter() - start, resume_from)
     return history
-
-# %% ../nbs/prototype/08_train.ipynb #7bd774dc
-def _run_trainer(
-    trainer: Any, backend: Backend, folder: Path, resume_from: Path | None, interrupt: DeferredInterrupt
-) -> None:
-    "Train from the start or from a checkpoint, with fewer operations, quietly, and so that Ctrl-C loses nothing."
-    model, mean_length = trainer.model, trainer.train_dataset.lengths.mean()
-    interruptible = interrupt if trainer.args.world_size == 1 else nullcontext()
-    # peft looks up the base model of each checkpoint, in vain and with a warning
-    with quiet_transformers(), fast_training(model, backend, mean_length), explain_full_disk(folder), interruptible:
-        trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
-        trainer.accelerator.wait_for_everyone()
-    for name in ("forward", "_original_forward", "_is_accelerate_prepared"):
-        model.__dict__.pop(name, None)  # accelerate's wrapper would go on rounding

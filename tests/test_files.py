@@ -1,8 +1,10 @@
 """What is written appears complete or not at all, also where the place is a link, a device, or oddly named."""
 
 import pytest
+from helpers import check_sentence
 
-from emo_nb.io.files import atomic_dir, atomic_file, partial_dir
+from emo_nb.core import ConfigError
+from emo_nb.io.files import atomic_dir, atomic_file, check_output_file, partial_dir
 
 
 def write(folder, text, force=False):
@@ -40,3 +42,18 @@ def test_what_a_kill_left_beside_a_folder_comes_back_and_nothing_else_is_touched
     with partial_dir(tmp_path / name, {}):
         pass
     assert sorted(tmp_path.iterdir()) == sorted([*others, tmp_path / name])
+
+
+@pytest.mark.parametrize(
+    ("name", "kept", "replaced"), [("new", "", ""), ("old", "--force", ""), ("folder", "--out", "--out")]
+)
+def test_a_file_that_is_there_is_kept_unless_it_may_be_replaced(tmp_path, name, kept, replaced):
+    (tmp_path / "old").touch()
+    (tmp_path / "folder").mkdir()
+    for force, remedy in ((False, kept), (True, replaced)):
+        if not remedy:
+            check_output_file(tmp_path / name, force)
+            continue
+        with pytest.raises(ConfigError) as error:
+            check_output_file(tmp_path / name, force)
+        check_sentence(error.value, tmp_path / name, remedy)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from helpers import change_json, check_mistake, write_own
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModelForMaskedLM, AutoModelForSequenceClassification, set_seed
+from transformers import AutoConfig, AutoModelForMaskedLM, AutoModelForSequenceClassification, pipeline, set_seed
 
 from emo_nb import EmotionClassifier, ModelError
 from emo_nb.model import find_encoder, load_tokenizer, new_classifier
@@ -75,6 +75,10 @@ def tensors(change):
 def tensor(ending, change):
     "Change the weights whose names end so."
     return tensors(lambda weights: {name: change(t) if name.endswith(ending) else t for name, t in weights.items()})
+
+
+def without_head(folder):
+    tensors(lambda weights: {name: t for name, t in weights.items() if "classifier" not in name})(folder)
 
 
 def without(pattern):
@@ -145,6 +149,8 @@ HARMS = {
     "weights too many": (tensors(lambda weights: {**weights, "more.weight": torch.ones(3)}), "no weights more.weight"),
     "other shape": (tensor("word_embeddings.weight", lambda t: t[:30_000].clone()), r"\(30000, 32\)"),
     "NaN": (tensor("word_embeddings.weight", lambda t: t * torch.nan), "hold NaN or infinity"),
+    "infinity in bfloat16": (tensor(OUTPUT, lambda t: t.bfloat16() * torch.inf), "hold NaN or infinity"),
+    "float8": (tensor(OUTPUT, lambda t: t.to(torch.float8_e4m3fn)), "float8_e4m3fn"),
     "whole numbers": (tensor(".bias", lambda t: t.to(torch.int8)), "are not fractions"),
     "cut in half": (raw(lambda b: b[: len(b) // 2]), INCOMPLETE),
     "one byte short": (raw(lambda b: b[:-1]), INCOMPLETE),
@@ -176,6 +182,7 @@ HARMS = {
     "five heads": (config(num_attention_heads=5, n_heads=5), "cannot be opened"),
     "a vocabulary of ten billion": (config(vocab_size=10**10), "should have|asks for"),
     "another family": (config(model_type="electra"), "are missing|asks for"),
+    "an encoder": (each(config(architectures=None), without_head), "encoder without a classification head; train one"),
     "no family": (config(model_type="../../oracle"), "no model that transformers knows"),
     "config not JSON": (written("config.json", b"\xff\xfe\x00"), "config.json cannot be read as JSON"),
     "config a list": (written("config.json", b"[1]"), "config.json does not hold a JSON object"),
@@ -239,6 +246,25 @@ def test_the_command_refuses_a_foreign_model_or_encoder_in_one_line(emo, sound, 
 
 
 # What is sound, whatever way it is stored
+
+
+@pytest.mark.parametrize("problem_type", [None, "multi_label_classification"])
+@pytest.mark.parametrize("family", ["bert", "roberta"])
+def test_one_output_is_a_sigmoid_as_in_the_pipeline(family, problem_type, tmp_path, emo):
+    folder = small(tmp_path / family, family, **names(["irony"]), problem_type=problem_type)
+    tensor(("classifier.bias", "out_proj.bias"), lambda t: t + 0.8)(folder)
+    classifier, texts = EmotionClassifier.from_pretrained(folder, dtype="float32"), ["x", "so it goes"]
+    piped = [answer["score"] for answer in pipeline("text-classification", model=str(folder), device="cpu")(texts)]
+    table = classifier.predict(texts)
+    np.testing.assert_allclose(table.irony, piped, atol=1e-6)
+    assert list(table.labels) == ["irony"] * 2 and list(classifier.thresholds) == [0.5]
+    code, out, err = emo("predict", "--model", folder, *texts)
+    assert code == 0 and [line.split()[-2:] for line in out.splitlines()] == [["irony", f"{p:.2f}"] for p in piped], err
+    classifier.calibrate(["x", "so it goes"] * 20, np.array([[0], [1]] * 20))
+    classifier.save_pretrained(tmp_path / "again")
+    again = EmotionClassifier.from_pretrained(tmp_path / "again", dtype="float32")
+    np.testing.assert_allclose(again.predict(texts).irony, classifier.predict(texts).irony, atol=1e-6)
+    assert list(again.thresholds) == list(classifier.thresholds) != [0.5]
 
 
 def with_tensorflow_names(weights):

@@ -1,10 +1,17 @@
 """Every architecture trains, saves, loads and predicts alike, and what computes faster computes the same."""
 
+import copy
+import io
+import pickle
+
+import joblib
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from peft import PeftModel
 from test_foreign_models import SIZES, small
-from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, PreTrainedModel
 
 from emo_nb import EmotionClassifier, load_corpus
 from emo_nb.engine.checkpoints import Checkpoint, load_checkpoint
@@ -70,6 +77,9 @@ def test_another_family_trains_saves_and_loads(family, tokenizer, tmp_path):
         save_model(model, tokenizer, tmp_path)
         loaded, _ = load_model(tmp_path / "model")
         torch.testing.assert_close(loaded.model(**batch).logits, expected, atol=1e-4, rtol=1e-4)
+        base = AutoModelForSequenceClassification.from_pretrained(tmp_path / "encoder", num_labels=2)
+        adapted = PeftModel.from_pretrained(base, tmp_path / "adapter").eval()
+        torch.testing.assert_close(adapted(**batch).logits, expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", None])
@@ -86,6 +96,36 @@ def test_a_checkpoint_is_one_type_whose_model_gives_the_probabilities_of_predict
     np.testing.assert_allclose(proba, expected, atol={"bfloat16": 2e-2, "float16": 1e-3}.get(dtype, 1e-5))
     again = EmotionClassifier(classifier.model, classifier.tokenizer, "cpu", dtype)  # not by way of a folder
     np.testing.assert_allclose(again.predict_proba(texts), proba, atol=1e-6)
+
+
+def by_joblib(classifier):
+    joblib.dump(classifier, file := io.BytesIO())
+    return joblib.load(io.BytesIO(file.getvalue()))
+
+
+COPIES = {
+    "copy": copy.copy,
+    "deepcopy": copy.deepcopy,
+    "joblib": by_joblib,
+    "pickle": lambda c: pickle.loads(pickle.dumps(c)),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", None])
+@pytest.mark.parametrize("family", ["trained", "several", "roberta"])
+def test_a_copy_answers_alike_whatever_was_predicted_before_and_does_not_grow(
+    tiny, feelings, tmp_path, texts, family, dtype
+):
+    folder = {"trained": tiny.folder, "several": feelings.folder}.get(family) or small(tmp_path / "model", "roberta")
+    classifier, sizes = EmotionClassifier.from_pretrained(folder, "cpu", dtype), []
+    expected = EmotionClassifier.from_pretrained(folder, "cpu", dtype).predict(texts)
+    for before in ([], texts[:1], texts, ["so"] * 1001):
+        if before:
+            classifier.predict(before)
+        sizes.append(len(pickle.dumps(classifier)))
+        for make in COPIES.values():
+            pd.testing.assert_frame_equal(make(make(classifier)).predict(texts), expected, atol=1e-6)
+    assert max(sizes) < 1.01 * sizes[0]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", pytest.param("bfloat16", marks=needs_bfloat16)])

@@ -1,11 +1,14 @@
-"""Several processes train one model together, as `accelerate launch` starts them."""
+"""Several processes: a model is trained together, as `accelerate launch` starts them, and asked in forked ones."""
 
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
-from helpers import COMMAND, OFFLINE
+import pytest
+from helpers import COMMAND, OFFLINE, python
+from test_foreign_models import sharded, small
 
 LAUNCH = ("launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no")
 RUN = ("-m", "emo_nb", "run", "--preset", "tiny", "--out", "two")
@@ -33,3 +36,45 @@ def test_more_processes_than_cores_are_refused(emo, monkeypatch):
     code, _, err = emo("run", "--preset", "tiny")
     assert code == 2
     assert f"999 processes were started on {os.cpu_count()} cores" in err
+
+
+# One process loads, as a web server does, and its children answer
+
+FORKED = """
+import multiprocessing, os, sys
+import numpy as np
+from emo_nb import EmotionClassifier
+classifier = EmotionClassifier.from_pretrained(sys.argv[1])
+asked = [["so it goes"], ["well, it was a long day " * 20] * 50, ["oh no"] * 1001]  # few, some, many texts
+if sys.argv[2] == "loaded, model used":
+    classifier.model
+if sys.argv[2] == "predicted":
+    [classifier.predict(texts) for texts in asked]
+for texts in asked:
+    child = os.fork()
+    if not child:
+        classifier.predict(texts)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+with multiprocessing.get_context("fork").Pool(2) as pool:
+    answers = pool.map(classifier.predict_proba, asked)
+for texts, answer in zip(asked, answers):
+    np.testing.assert_allclose(answer, classifier.predict_proba(texts), atol=1e-5)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork") or sys.platform == "darwin", reason="processes are forked in Linux's way")
+@pytest.mark.parametrize(
+    ("kind", "before"),
+    [
+        *(("trained", before) for before in ("loaded", "loaded, model used", "predicted")),
+        ("in shards", "loaded"),
+        ("roberta", "loaded"),
+        ("roberta", "predicted"),
+    ],
+)
+def test_a_child_that_is_forked_after_loading_answers(tiny, tmp_path, kind, before):
+    folder = tiny.folder if kind == "trained" else small(tmp_path / "model", "bert" if kind == "in shards" else kind)
+    if kind == "in shards":
+        sharded(folder)
+    python(FORKED, folder, before, env={**os.environ, "OMP_NUM_THREADS": "2"}, timeout=200)

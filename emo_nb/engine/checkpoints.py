@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..core import RESERVED_COLUMNS, ModelError, first_line, read_json_object
 
 GET_ANEW = "get the model anew"
@@ -35,11 +37,16 @@ class Checkpoint:
     def model(self) -> Any:
         "The transformers classifier, in evaluation mode."
         if self._model is None:
-            from transformers import AutoModelForSequenceClassification
+            from transformers import BertForSequenceClassification  # of other families the model is given
 
             with quiet_transformers():
-                model = AutoModelForSequenceClassification.from_config(self.config, trust_remote_code=False)
-            model.load_state_dict(self._weights, strict=False)  # the names were checked; buffers are not saved
+                model = BertForSequenceClassification.from_pretrained(
+                    None, config=self.config, state_dict=self._weights
+                )
+            for module in model.modules():  # which have a copy
+                if hasattr(module, "config"):
+                    module.config = self.config
+            model.name_or_path = self.config.name_or_path
             self._model, self._weights = model.eval(), None
         return self._model
 
@@ -66,8 +73,19 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         check_weights(files)
         return Checkpoint(config, _bert_weights(config, files[0]))
     model, report = open_classifier(folder, config)
+    _check_has_head(model, report, folder)
     check_loading_report(report, folder, may_be_unexpected=lambda name: "pooler." in name)
     return Checkpoint(config, model=model.eval())
+
+
+def _check_has_head(model: Any, report: dict[str, Any], folder: Path) -> None:
+    "Raise `ModelError` where a folder holds an encoder, whose classifier transformers has filled with random numbers."
+    is_classifier = any("SequenceClassification" in name for name in model.config.architectures or ())
+    if not is_classifier and any(not name.startswith(f"{model.base_model_prefix}.") for name in report["missing_keys"]):
+        raise ModelError(
+            f"{folder} holds an encoder without a classification head; train one with `emo-nb run --encoder {folder}`, "
+            "or name a saved classifier"
+        )
 
 
 def load_config(folder: Path, **changes: Any) -> Any:
@@ -140,6 +158,14 @@ def _is_finite(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
+def is_multi_label(config: Any) -> bool:
+    """Whether each label has a probability of its own: its logit's sigmoid, not a share of the softmax.
+
+    As in transformers' pipeline, a classifier with one output counts as such: the softmax of one number is always 1.
+    """
+    return config.problem_type == "multi_label_classification" or config.num_labels == 1
+
+
 def safetensors_files(folder: Path) -> list[Path]:
     "The safetensors files that hold a model's weights. `ModelError` names what is there in their place."
     whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
@@ -165,7 +191,10 @@ def _sharded_files(folder: Path, index: Path) -> list[Path]:
 
 
 def check_weights(files: Sequence[Path]) -> int:
-    "How many numbers the files hold. `ModelError` where a file is damaged, or weights are not finite fractions."
+    """How many numbers the files hold. `ModelError` where a file is damaged, or weights are not finite fractions.
+
+    numpy looks at them: torch would start its threads, and a process that has threads must not fork.
+    """
     from safetensors import safe_open
 
     count = 0
@@ -187,9 +216,17 @@ def check_weights(files: Sequence[Path]) -> int:
 
 def _weight_problem(name: str, weights: Any) -> str:
     "What is wrong with a tensor of weights; an empty string where nothing is."
+    import torch
+
     if not weights.is_floating_point():
         return "" if name.endswith("position_ids") else f"are not fractions ({weights.dtype})"
-    return "" if weights.sum().isfinite() or weights.isfinite().all() else "hold NaN or infinity"
+    if weights.dtype == torch.bfloat16:  # which numpy does not know: infinity and NaN have all bits of the exponent set
+        is_finite = (weights.view(torch.int16).numpy() & 0x7F80) != 0x7F80
+    elif weights.dtype in (torch.float16, torch.float32, torch.float64):
+        is_finite = np.isfinite(weights.numpy())
+    else:
+        return f"have a format that is not supported ({weights.dtype})"
+    return "" if is_finite.all() else "hold NaN or infinity"
 
 
 def _no_name(name: str) -> bool:

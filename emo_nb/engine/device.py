@@ -73,6 +73,23 @@ def best_gpu_dtype() -> tuple[str, str]:
     return "bfloat16" if major >= 8 else "float16", f"the GPU has compute capability {major}.{minor}"
 
 
+_computing_process: int | None = None
+
+
+def compute_alone_after_fork() -> None:
+    """Have torch compute with one thread in a process that was forked from one that has computed.
+
+    The threads of the parent do not exist in its child, which would wait for them without end. Call it before any
+    computation.
+    """
+    global _computing_process
+    import torch
+
+    if _computing_process not in (None, os.getpid()):
+        torch.set_num_threads(1)
+    _computing_process = os.getpid()
+
+
 def check_can_train(backend: Backend) -> None:
     "Raise `ConfigError` for a backend on which training is not possible."
     if backend.device == "cpu" and backend.dtype == "float16":
