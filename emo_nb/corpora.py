@@ -19,7 +19,7 @@ import pandas as pd
 
 from .core import ConfigError, DataError, first_line
 from .io.archives import read_files
-from .io.labels import number_text, read_label_cell
+from .io.labels import number_text
 from .io.readers import EMPATHETIC_COLUMNS, FILE_COLUMN, LINE_COLUMN, list_names
 from .io.readers import read_table_file, refused_rows
 from .io.schema import SCHEMA_VERSION, TidyFrame, check_frame
