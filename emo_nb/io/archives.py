@@ -8,6 +8,7 @@ refused by name. Reading goes to the very end, where gzip keeps its checksum.
 import gzip
 import io
 import os
+import re
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -36,13 +37,29 @@ def read_files(path: Path) -> Iterator[tuple[str, bytes]]:
         try:
             files = [file for file in sorted(path.iterdir()) if file.name[0] != "."]
             # a folder of tables may hold settings in .json; one without tables holds tables in it
-            tables = [file for file in files if is_table_name(file.name)] or [f for f in files if f.suffix == ".json"]
+            tables = [file for file in files if is_table_name(file.name)] or _other_tables(files)
         except OSError as error:
             raise DataError(f"{path} cannot be read ({error.strerror}); name another, or repair it") from error
         if not tables:
-            raise DataError(f"{path} {_NO_TABLE}")
+            inside = [file.name for file in files if file.is_dir() and any(map(is_table_name, os.listdir(file)))]
+            raise DataError(f"{path} {_NO_TABLE}" + (f" (such as its folder {inside[0]!r})" if inside else ""))
     for table in tables:
         yield printable_name(table.name), _read_bytes(table)
+
+
+def _other_tables(files: list[Path]) -> list[Path]:
+    "The JSON documents of a folder, or else its .txt files that are named after a split."
+    documents = [file for file in files if file.name.lower().removesuffix(".gz").endswith(".json")]
+    splits = [file for file in files if file.suffix == ".txt" and re.search(r"train|dev|val|test", file.stem)]
+    return documents or splits
+
+
+def other_files(path: Path) -> list[str]:
+    "The names of files beside the tables of a folder that may hold data and are not read."
+    kinds = (".json", ".txt", ".xlsx", ".xls", ".zip", ".xml", ".pkl")
+    if not path.is_dir() or not any(is_table_name(file.name) for file in path.iterdir()):
+        return []
+    return sorted(file.name for file in path.iterdir() if file.suffix.lower() in kinds and file.name[0] != ".")
 
 
 def is_table_name(name: str) -> bool:

@@ -6,10 +6,11 @@ UTF-16 is told by its bytes, so that the answer is its name and not a list of no
 
 import gzip
 import io
+import json
 import re
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,11 +23,20 @@ _FOREIGN = {  # first bytes -> what it is, and what to do
     b"\xd0\xcf\x11\xe0": "is an Excel workbook (.xls); save its sheet as CSV in UTF-8",
     b"\x28\xb5\x2f\xfd": "is compressed with Zstandard; unpack it first",
     b"\xfd7zXZ": "is compressed with xz; unpack it first",
-    b"BZh": "is compressed with bzip2; unpack it first",
+    b"7z\xbc\xaf": "is a 7z archive; unpack it first",
+    b"Rar!": "is a rar archive; unpack it first",
     b"SQLite format 3": "is an SQLite database; export the table as CSV",
     b"%PDF": "is a PDF document; export the table as CSV",
     b"ARROW1": "is an Arrow file; save it as Parquet",
+    b"\xff\xff\xff\xff": "is an Arrow stream; save it as Parquet",
     b"\x93NUMPY": "is a NumPy array; save it as CSV",
+    b"\x89HDF": "is an HDF5 file; save the table as CSV",
+    b"$FL": "is an SPSS file; export the table as CSV",
+    b"<stata_dta>": "is a Stata file; export the table as CSV",
+    b"{\\rtf": "is a text document (RTF); export the table as CSV",
+    b"version https://git-lfs": "is a pointer of Git LFS in place of the file; fetch it with git lfs pull",
+    b"404: Not Found": "is a server's answer that there is no such file; download it from another address",
+    b"__label__": "is in fastText's format; write a table with a column of texts and one of labels",
 }
 
 
@@ -81,12 +91,23 @@ def refuse_foreign(name: str, head: bytes) -> None:
     for magic, what in _FOREIGN.items():
         if head.startswith(magic):
             raise DataError(f"{name} {what}")
+    if re.match(rb"BZh[1-9]1AY&SY", head):
+        raise DataError(f"{name} is compressed with bzip2; unpack it first")
     if head.startswith(b"PK\x03\x04"):
+        if b"word/" in head or b"opendocument" in head:
+            raise DataError(f"{name} is a document or a workbook of an office program; save its table as CSV in UTF-8")
         if b"xl/" in head or b"[Content_Types].xml" in head:
             raise DataError(f"{name} is an Excel workbook (.xlsx); save its sheet as CSV in UTF-8")
         raise DataError(f"{name} is a zip archive; unpack it, and name the file or folder")
-    if re.match(rb"(\xef\xbb\xbf)?\s*<(!doctype|html|\?xml)", head, re.IGNORECASE):
+    is_markup = re.match(rb"(\xef\xbb\xbf)?\s*<(!doctype|html|\?xml)", head, re.IGNORECASE)
+    if is_markup and not name.lower().endswith(".txt"):
         raise DataError(f"{name} is a web page or an XML file; download or export the table itself")
+    if (
+        text_encoding(head) == "utf-8-sig"
+        and not is_parquet(head)
+        and sum(head.count(byte) for byte in range(9)) > 0.1 * len(head)
+    ):
+        raise DataError(f"{name} is a binary file of a format that is not read; export the table as CSV")
 
 
 def text_encoding(head: bytes) -> str:
@@ -119,4 +140,9 @@ def is_json(name: str, head: bytes) -> bool:
     if Path(name).suffix.lower() in (".json", ".jsonl", ".ndjson"):
         return True
     text = head.decode(text_encoding(head), errors="replace").lstrip()
-    return bool(re.match(r'\[\s*\{\s*"|\{\s*"[^"]*"\s*:', text))
+    if not re.match(r'\[\s*[{"]|\{\s*"[^"]*"\s*:', text):
+        return False
+    for part in (text, text.split("\n", 1)[0]):  # a text may begin with a bracket, too
+        with suppress(ValueError, RecursionError):
+            return isinstance(json.loads(part), (dict, list))
+    return len(head) == HEAD_BYTES and Path(name).suffix.lower() != ".txt"

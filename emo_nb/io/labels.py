@@ -1,16 +1,17 @@
 """How labels may be written in the cells of a table, and what each writing means.
 
 A cell is read by itself, never by the company it has in the column, so that a reading does not depend on which rows were
-drawn. The exceptions raise an error in place of a guess: a column of vectors of 0 and 1, whose labels have no names, and
-names in brackets without quotes, of which nobody can tell whether they are a list.
+drawn. The one exception is a column of vectors of 0 and 1, which has no names in it. A cell that could mean two things is
+refused, with the option that says which.
 """
 
 import ast
 import json
-import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,8 +22,14 @@ from ..core import ConfigError, DataError, first_line
 
 SEPARATORS = "|;,"  # of labels in one cell, where the user names none
 NO_SEPARATOR = "none"  # said by a user whose labels' names hold separators
-_MISSING = {"nan", "<na>", "null", "#n/a", "nat"}  # how programs write that there is no value
-_BRACKETS = re.compile(r"(?:array|set|frozenset)?\(?[\[({].*[\])}]\)?(?:, dtype=\w+\))?", re.DOTALL)
+_MISSING = {"nan", "<na>", "null", "nat", "na", "n/a", "\\n", "#n/a", "#ref!", "#value!", "#name?", "#div/0!"}
+_CALL = re.compile(
+    r"(?:np\.|torch\.)?(?:array|list|tuple|set|frozenset|tensor|Counter|OrderedDict)\((.*?)(?:,\s*dtype=[^)]*)?\)",
+    re.DOTALL,
+)
+_SCALAR_CALL = re.compile(r"np\.\w+\(([^()]*)\)")  # NumPy 2 writes np.str_('joy')
+_BRACKETS = re.compile(r"\[.*\]|\(.*\)|\{.*\}", re.DOTALL)
+_BITS = re.compile(r"[01](?:\s*[\s,;|]\s*[01])+")  # a vector without brackets
 _TRUE, _FALSE = {"1", "true", "yes"}, {"0", "false", "no"}
 
 
@@ -32,7 +39,10 @@ class Cell(NamedTuple):
     labels: tuple[str, ...] | None  # None: there is no label
     reason: str = ""  # why there is none
     is_list: bool = False  # written as a list, not as a string
-    joined_by: str = ""  # the separator that was found in it
+    remark: str = ""  # what a user should know about how it was read
+
+
+BLANK = Cell(None, "no label")
 
 
 @dataclass
@@ -50,19 +60,21 @@ def read_label_column(
     """The labels in a column.
 
     `separator` is what stands between labels in one string, `none` where nothing does; by default a bar, a semicolon or a
-    comma. `names` gives numbers their names. Raises `DataError` for vectors of 0 and 1 without names, and for names in
-    brackets without quotes.
+    comma. `names` gives numbers their names. Raises `DataError` for vectors of 0 and 1 whose labels have no names, and
+    for names that are counted from 0 where the labels are counted from 1.
     """
     read = [read_label_cell(cell, separator) for cell in cells]
-    width = _vector_width(read)
-    if width:
+    if width := _vector_width(read):
         if names is None or len(names) != width:
+            shown = next(cell for cell, one in zip(cells, read, strict=True) if one.labels)
+            given = f"; {len(names)} names were given" if names else ""
             raise DataError(
-                f"{where} holds vectors of 0 and 1, such as {_shown(cells.iloc[0])}, whose {width} labels have no names; "
-                "name them all, in order, with --label-names"
+                f"{where} holds vectors of 0 and 1, such as {_shown(shown)}, one number for each of {width} labels{given}; "
+                "name all labels, in order, with --label-names"
             )
         read = [_decode_vector(cell, list(names.values())) for cell in read]
     elif names is not None:
+        _check_numbering(read, names, where)
         read = [_named(cell, names) for cell in read]
     labels = pd.Series([cell.labels for cell in read], index=cells.index, dtype=object)
     return LabelColumn(
@@ -70,22 +82,33 @@ def read_label_column(
     )
 
 
+def _check_numbering(cells: Sequence[Cell], names: Mapping[str, str], where: object) -> None:
+    "Raise `DataError` where names count from 0 and labels from 1: all of them would be shifted by one."
+    labels = {label for cell in cells for label in cell.labels or ()}
+    if list(names) == [str(i) for i in range(len(names))] and str(len(names)) in labels and "0" not in labels:
+        raise DataError(
+            f"{where} counts its labels from 1 to {len(names)}, and the names count from 0; give --label-names a file with "
+            "the number, a tab and the name in each line"
+        )
+
+
 def _notes(cells: Sequence[Cell], names: Mapping[str, str] | None) -> list[str]:
     "What a user should know about how the column was read."
-    notes = []
-    for separator in sorted({cell.joined_by for cell in cells} - {""}):
-        count = sum(cell.joined_by == separator for cell in cells)
-        notes.append(
-            f"cells in which {separator!r} separates labels: {count:,} (--label-sep none keeps it as a part of a name)"
-        )
+    remarks = Counter(cell.remark for cell in cells if cell.remark)
+    notes = [f"{remark} (in cells: {count:,})" for remark, count in sorted(remarks.items())]
     labels = {label for cell in cells for label in cell.labels or ()}
-    if names is None and labels and all(re.fullmatch(r"-?\d+", label) for label in labels):
-        notes.append("labels are numbers (--label-names gives them names)")
+    if names is None and labels and all(re.fullmatch(r"-?\d+(\.\d+)?", label) for label in labels):
+        fractions = " with fractions, which look like scores" if any("." in label for label in labels) else ""
+        notes.append(f"labels are numbers{fractions} (--label-names gives whole numbers names)")
+    if brackets := [label for label in labels if _BRACKETS.fullmatch(label)]:
+        notes.append(f"labels such as {min(brackets)!r} keep their brackets (--label-sep , reads them as lists)")
     return notes
 
 
 def read_label_cell(value: Any, separator: str | None = None) -> Cell:
     "What a cell says: a name, a number, a list in any writing, names joined by a separator, or nothing."
+    if isinstance(value, bytes):
+        value = value.decode(errors="replace")
     if isinstance(value, str):
         return _read_string(value.strip(), separator)
     if isinstance(value, Mapping):
@@ -94,42 +117,66 @@ def read_label_cell(value: Any, separator: str | None = None) -> Cell:
         items = sorted(value, key=str) if isinstance(value, (set, frozenset)) else list(value)
         return _read_items(items)
     text = number_text(value)
-    return Cell((text,)) if text else Cell(None, "no label")
+    return Cell((text,)) if text else BLANK
 
 
 def _read_string(text: str, separator: str | None) -> Cell:
     "A cell that is a string."
-    if not text or text.casefold() in _MISSING:
-        return Cell(None, f"no label ({text!r})" if text else "no label")
-    if separator != NO_SEPARATOR and _BRACKETS.fullmatch(text):
-        if (items := _parse_list(text)) is not None:
-            return read_label_cell(items)
-        inner = text[1:-1]
+    if is_missing(text):
+        return Cell(None, f"no label ({text!r})") if text else BLANK
+    if separator == NO_SEPARATOR:
+        return Cell((_plain_name(text),))
+    if (items := _parse_list(text)) is not None:
+        return read_label_cell(items)
+    if _BITS.fullmatch(text) and separator in (None, ",", ";", "|", " "):
+        return Cell(tuple(re.findall("[01]", text)), "", True)
+    if _BRACKETS.fullmatch(text):
         if separator:  # its user speaks of lists
-            return _read_items(inner.split(separator))
-        if any(one in inner for one in SEPARATORS) and separator is None:
-            raise DataError(
-                f"the label {_shown(text)} may be a list whose names have no quotes; say so with --label-sep "
-                f"{next(one for one in SEPARATORS if one in inner)!r}, or keep it as a name with --label-sep none"
+            return _read_items(text[1:-1].split(separator))
+        if any(one in text for one in SEPARATORS):
+            return Cell(
+                None, f"{_shown(text)} may be a list or a name; say which with --label-sep , or --label-sep none"
             )
-    by = SEPARATORS if separator is None else "" if separator == NO_SEPARATOR else separator
-    found = next((one for one in ([by] if separator else by) if one and one in text), "")
-    pattern = re.escape(by) if separator else f"[{re.escape(by)}]"
-    parts = re.split(pattern, text) if found else [text]
+    found = [one for one in ([separator] if separator else SEPARATORS) if one in text]
+    if len(found) > 1:
+        both = " and ".join(map(repr, found[:2]))
+        return Cell(None, f"both {both} stand in {_shown(text)}; say which separates labels with --label-sep")
+    parts = text.split(found[0]) if found else [text]
     names = tuple(dict.fromkeys(name for part in parts if (name := _plain_name(part))))
-    return Cell(names, joined_by=found if len(names) > 1 else "") if names else Cell(None, "no label")
+    if not names:
+        return BLANK
+    several = len(names) > 1 and f"{found[0]!r} separates labels; --label-sep none keeps it as a part of a name"
+    return Cell(names, remark=several or "")
+
+
+def is_missing(text: str) -> bool:
+    "Whether a string is how programs write that there is no value, or blank."
+    return not text.strip() or text.strip().casefold() in _MISSING
 
 
 def _plain_name(text: str) -> str:
     "A label's name without blanks or quotes around it, and a whole number without its point."
     text = text.strip()
-    if len(text) > 2 and text[0] == text[-1] == '"':
+    if len(text) > 2 and text[0] == text[-1] and text[0] in "\"'":
         text = text[1:-1].strip()
     return re.sub(r"^(-?\d+)\.0+$", r"\1", text)
 
 
 def _parse_list(text: str) -> Any:
     "The list, tuple, set or object that a string writes out, as Python, JSON or NumPy does; None where it is none."
+    if len(text) > 2 and text[0] == text[-1] == '"' and _BRACKETS.fullmatch(text[1:-1].strip()):
+        text = text[1:-1].strip()
+    text = _SCALAR_CALL.sub(r"\1", text)
+    if call := _CALL.fullmatch(text):
+        text = call[1].strip()
+        if not text:
+            return []
+        if text[0] not in "[({":
+            text = f"[{text}]"
+    elif re.fullmatch(r"b'[^']*'|b\"[^\"]*\"", text):
+        text = f"[{text}]"
+    elif not _BRACKETS.fullmatch(text):
+        return None
     for parse in (json.loads, _parse_numpy, ast.literal_eval):
         try:
             value = parse(text)
@@ -139,60 +186,79 @@ def _parse_list(text: str) -> Any:
             return value
         if isinstance(value, str) and text[0] == "(":  # ('joy') is no tuple, but was meant as one
             return [value]
-    return [] if text in ("set()", "frozenset()") else None
+    return None
 
 
 def _parse_numpy(text: str) -> list[Any]:
-    "`[17 25]`, `['joy' 'love']`, `array(['joy'], dtype=object)`. Raises `ValueError` for anything else."
-    inner = re.fullmatch(r"(?:array\(|(?:frozen)?set\()?[\[{](.*?)[\]}](?:, dtype=\w+)?\)?", text, re.DOTALL)
-    item = r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|[+-]?\d+\.?\d*(?:e[+-]?\d+)?|True|False|nan|None"
-    if inner is None or not re.fullmatch(rf"\s*(?:(?:{item})(?:\s*,\s*|\s+|$))*", inner[1]):
+    "`[17 25]`, `['joy' 'love']`, `[0.1, nan]`. Raises `ValueError` for anything else."
+    item = r"b?'(?:[^'\\]|\\.)*'|b?\"(?:[^\"\\]|\\.)*\"|[+-]?\d+\.?\d*(?:e[+-]?\d+)?|True|False|nan|None"
+    if text[0] != "[" or not re.fullmatch(rf"\s*(?:(?:{item})(?:\s*,\s*|\s+|$))*", text[1:-1]):
         raise ValueError
-    return [None if one == "nan" else ast.literal_eval(one) for one in re.findall(item, inner[1])]
+    return [None if one == "nan" else ast.literal_eval(one) for one in re.findall(item, text[1:-1])]
 
 
 def _read_items(items: Sequence[Any]) -> Cell:
     "A cell that is a list: of names or numbers, or of objects that have them."
+    if items and all(isinstance(item, Mapping) for item in items):
+        return _read_objects(items)
+    if items and all(isinstance(item, (bool, np.bool_)) for item in items):
+        items = [int(item) for item in items]
+    if any(isinstance(item, (float, np.floating)) and not float(item).is_integer() for item in items if item == item):
+        return Cell(None, "a list of fractions, which are scores and no labels", True)
     labels: list[str] = []
     for item in items:
-        if isinstance(item, Mapping):
-            inner = _read_mapping(item)
-            labels += inner.labels or ()
-            continue
+        item = item.decode(errors="replace") if isinstance(item, bytes) else item
         name = _plain_name(item) if isinstance(item, str) else number_text(item)
-        if not name or name.casefold() in _MISSING:
+        if not name or is_missing(name):
             return Cell(None, f"no label (an entry of its list is {_shown(item)})", True)
         labels.append(name)
     return Cell(tuple(labels), "", True)
 
 
+_NO_LABEL_INSIDE = Cell(None, "objects without a label, choices or scores", True)
+
+
+def _read_objects(items: Sequence[Mapping[Any, Any]]) -> Cell:
+    "A list of objects: labels with scores, or the annotations of several people, of which all count."
+    cells = [_read_mapping(item) for item in items if not item.get("was_cancelled")]
+    if not cells:
+        return Cell(None, "no label (its annotations were cancelled)", True)
+    if not any(cell.labels is not None for cell in cells):
+        return cells[0]
+    kinds = {frozenset(cell.labels) for cell in cells if cell.labels is not None}
+    is_opinion = any("result" in item for item in items)
+    remark = "annotators differ, and all of their labels are taken" if is_opinion and len(kinds) > 1 else ""
+    return Cell(tuple(dict.fromkeys(label for cell in cells for label in cell.labels or ())), "", True, remark)
+
+
 def _read_mapping(value: Mapping[Any, Any]) -> Cell:
-    "A cell that is an object: labels with numbers (spaCy's cats), or with choices or a label somewhere in it."
-    numbers = {str(name): number for name, number in value.items() if isinstance(number, (bool, int, float))}
-    if value and len(numbers) == len(value) and not {"label", "labels"} & set(value):
-        return Cell(tuple(name for name, number in numbers.items() if number >= 0.5), "", True)
+    "A cell that is an object: labels with scores (spaCy's cats), choices, a label, or an annotation of Label Studio's."
+    if isinstance(value.get("result"), list):
+        chosen = [one["value"].get("choices") for one in value["result"] if isinstance(one, Mapping)
+                  and isinstance(one.get("value"), Mapping)]  # fmt: skip
+        choices = [choice for one in chosen if isinstance(one, list) for choice in one]
+        return _read_items(choices) if choices else _NO_LABEL_INSIDE
     for key in ("choices", "labels", "label"):
         if key in value:
-            inner = read_label_cell(value[key], NO_SEPARATOR)
-            return inner._replace(is_list=True)
-    inside = [one for one in value.values() if isinstance(one, (Mapping, list))]
-    labels = [label for one in inside for label in _labels_inside(one)]
-    return Cell(tuple(dict.fromkeys(labels)), "", True) if labels else Cell(None, "no label", True)
-
-
-def _labels_inside(value: Any) -> Iterable[str]:
-    "The labels in an object, or in the objects of a list."
-    for one in value if isinstance(value, list) else [value]:
-        if isinstance(one, Mapping):
-            yield from _read_mapping(one).labels or ()
+            score = value.get("score", 1)
+            if isinstance(score, (int, float)) and score < 0.5:
+                return Cell((), "", True)
+            return read_label_cell(value[key], NO_SEPARATOR)._replace(is_list=True)
+    scores = {str(name): score for name, score in value.items() if isinstance(score, (bool, int, float))}
+    if not value or len(scores) < len(value) or (len(scores) < 2 and max(scores.values()) > 1):
+        return _NO_LABEL_INSIDE
+    labels = tuple(name for name, score in scores.items() if score >= 0.5)
+    if not labels and any(scores.values()):
+        return Cell(None, "no label (none of its scores reaches 0.5)", True)
+    return Cell(labels, "", True, "numbers above 1 count as given" if max(scores.values()) > 1 else "")
 
 
 def number_text(value: Any) -> str:
     "A number as a string, a whole one without its decimal point; empty for what is neither string nor number."
     value = value.item() if isinstance(value, np.generic) else value
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, (float, Decimal)) and value == value and value % 1 == 0:
         return str(int(value))
-    return str(value) if isinstance(value, (str, int, float)) and value == value else ""
+    return str(value) if isinstance(value, (str, int, float, Decimal)) and value == value else ""
 
 
 def _shown(value: Any) -> str:
@@ -202,17 +268,16 @@ def _shown(value: Any) -> str:
 
 
 def _vector_width(cells: Sequence[Cell]) -> int:
-    """The length of the vectors in a column of vectors of 0 and 1, and 0 for any other column.
-
-    Lists of labels' numbers are no vectors: these repeat 0 or 1, or all have one length.
-    """
-    lists = [cell.labels for cell in cells if cell.is_list and cell.labels]
-    vectors = [one for one in lists if len(one) > 1 and set(one) <= {"0", "1"}]
-    if not vectors:
+    "The length of the vectors in a column of vectors of 0 and 1, which nearly all of its cells must be; else 0."
+    labelled = [cell for cell in cells if cell.labels]
+    widths = Counter(
+        len(cell.labels) for cell in labelled if cell.is_list and cell.labels and set(cell.labels) <= {"0", "1"}
+    )
+    widths.pop(1, None)
+    if not widths:
         return 0
-    is_certain = any(len(set(one)) < len(one) for one in vectors)
-    alike = len(vectors) == len(lists) and len({len(one) for one in lists}) == 1
-    return len(vectors[0]) if is_certain or alike else 0
+    width, count = widths.most_common(1)[0]
+    return width if count >= 0.9 * len(labelled) else 0
 
 
 def _decode_vector(cell: Cell, names: Sequence[str]) -> Cell:
@@ -245,8 +310,8 @@ def unique_labels(labels: tuple[str, ...] | None) -> tuple[str, ...] | None:
 def read_indicator_columns(columns: pd.DataFrame) -> LabelColumn:
     """The labels of rows that have a column of 0 and 1 for each label: the names of the columns with a 1.
 
-    A whole number above 1 counts as given, a fraction from one half on; both are said. A blank is not a 0: a row with
-    one has not been labelled.
+    An intensity of 2 or 3 counts as given, and so does a fraction from one half on; both are said. A blank is not a 0: a
+    row with one has not been labelled.
     """
     marks = columns.map(_indicator)
     names = np.array(columns.columns, dtype=object)
@@ -258,6 +323,8 @@ def read_indicator_columns(columns: pd.DataFrame) -> LabelColumn:
         row, column = np.argwhere(values == -2)[0]
         cell = _shown(columns.iloc[row, column])
         reasons = np.where(wrong, f"a label column holds neither 0 nor 1, as {cell} under {names[column]!r}", reasons)
+    if len(values) > 1 and (values >= 1).all():
+        raise DataError("the columns of labels hold no 0, so every row has every label; name columns of 0 and 1")
     notes = []
     if (values > 1).any():
         notes.append("numbers above 1 in the label columns count as given")
@@ -280,13 +347,13 @@ def _indicator(value: Any) -> float:
         number = float(text)
     except ValueError:
         return -2.0
-    return number if number >= 0 and math.isfinite(number) else -2.0
+    return number if 0 <= number <= 3 and (number <= 1 or number.is_integer()) else -2.0
 
 
-def is_indicator(column: pd.Series) -> bool:
-    "Whether a column holds 0 and 1 only, each at least once, and perhaps blanks."
-    values = set(map(_indicator, column))
-    return values <= {0.0, 1.0, -1.0} and {0.0, 1.0} <= values
+def is_indicator(column: pd.Series, most: float = 1) -> bool:
+    "Whether a column holds marks from 0 to `most` or blanks only, but for at most a tenth of its rows."
+    marks = [_indicator(value) for value in column]
+    return sum(mark in (-1, 0, 1) or 1 < mark <= most for mark in marks) >= 0.9 * len(marks)
 
 
 # ---- names for numbers

@@ -62,7 +62,9 @@ PUBLISHED = (  # the first whose columns are all there
 )
 _TEXTS = ("text", "tweet", "utterance", "sentence", "content", "comment", "transcript", "message", "review", "document")
 _LABELS = ("labels", "label", "emotions", "emotion", "sentiment", "class", "category", "target")
-_OTHERS = {"id", "split", "answer", "index"}  # never a label
+_OTHERS = re.compile(
+    r"id|split|answer|index|likes|retweets|example_very_unclear|(is|has)_.*|.*_(id|count)"
+)  # never labels
 
 
 def recognize_layout(file: TableFile) -> Layout | None:
@@ -104,25 +106,17 @@ def indicator_columns(file: TableFile, text: str) -> tuple[str, ...]:
     rows, names = file.rows, [name for name in file.columns if name in file.rows.columns]
     runs: list[list[str]] = [[]]  # columns of labels stand side by side
     for name in names:
-        is_other = name == text or loose_name(name) in _OTHERS or not name.strip() or names.count(name) > 1
-        if not is_other and _may_mark(name, rows[name]):
+        is_other = name == text or not name.strip() or names.count(name) > 1 or _OTHERS.fullmatch(loose_name(name))
+        if not is_other and is_indicator(rows[name], 3 if loose_name(name) in SEMEVAL_2018 else 1):
             runs[-1].append(name)
         else:
             runs.append([])
 
     def sure(run: list[str]) -> int:
-        return sum(loose_name(name) in SEMEVAL_2018 or is_indicator(rows[name]) for name in run)
+        return sum(loose_name(name) in SEMEVAL_2018 or rows[name].map(str).nunique() > 1 for name in run)
 
     best = max(runs, key=sure)
     return tuple(best) if sure(best) > 1 else ()
-
-
-def _may_mark(name: str, column: pd.Series) -> bool:
-    "Whether a column holds nothing but 0, 1 and blanks; under an emotion's name, intensities up to 3 as well."
-    known = {"0", "1", "0.0", "1.0", "", "None", "nan"}
-    if loose_name(name) in SEMEVAL_2018:
-        known |= {"2", "3"}
-    return all(str(cell).strip() in known for cell in column)
 
 
 def _headless_layout(file: TableFile) -> Layout | None:
@@ -134,7 +128,7 @@ def _headless_layout(file: TableFile) -> Layout | None:
     text = max(lengths, key=lambda name: lengths[name])
     others = [name for name in lengths if name != text and rows[name].str.fullmatch(r"\s*|-?\d*\.\d+").sum() == 0]
     kinds = {name: rows[name].nunique() for name in others}
-    kinds = {name: count for name, count in kinds.items() if 1 < count <= max(2, len(rows) / 2)}
+    kinds = {name: count for name, count in kinds.items() if 1 < count < max(3, len(rows))}
     if not kinds:
         return None
     return Layout("no header", text, min(kinds, key=lambda name: kinds[name]))
@@ -182,8 +176,18 @@ def _read_lines(file: Path) -> list[str]:
 def no_columns_error(path: object, file: TableFile, missing: Sequence[str]) -> DataError:
     "The error for a table of which the texts or the labels cannot be told."
     what = " and ".join({"text": "the texts", "label": "the labels"}[one] for one in missing)
-    numbered = "" if file.table.has_header else " (it has no header, so they are numbered)"
+    if not any(map(str.strip, file.columns)):
+        return DataError(f"{path} has no usable row{first_refusal(file)}; give rows with a text and labels")
+    numbered = " (it has no header, so they are numbered)" if not file.table.has_header else ""
+    number = "; where its first line is no header, number them from 1 on" if file.table.lines and not numbered else ""
     return DataError(
-        f"{path}: it cannot be told which column holds {what}; its columns are: {list_names(file.columns) or 'none'}"
-        f"{numbered}; name them with --text-col and --label-col"
+        f"{path}: it cannot be told which column holds {what}; its columns are: {list_names(file.columns)}{numbered}; "
+        f"name them with --text-col and --label-col (or --label-cols){number}"
     )
+
+
+def first_refusal(file: TableFile) -> str:
+    "The first refused row of a file with its reason, in brackets; that it is empty where there is none."
+    if file.refused.empty:
+        return " (it is empty)"
+    return " ({file}, line {line}: {reason})".format(**file.refused.iloc[0])

@@ -38,7 +38,7 @@ FILE_COLUMN, LINE_COLUMN = "file of emo_nb", "line of emo_nb"  # no column of a 
 EMPATHETIC_COLUMNS = {"conv_id", "utterance_idx", "context", "prompt", "speaker_idx", "utterance"}
 SEPARATOR_NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 _SPLIT_LINE = re.compile(r"[^\t]*\t\d+(,\d+)*\t\w+\r?$")  # text, label ids, comment id: the splits have no header
-_NOT_UTF8 = "not UTF-8 (Windows-1252?)"
+_NOT_UTF8 = "not UTF-8 (perhaps Windows-1252; save the file as UTF-8)"
 HEADER_NAMES = {"text", "tweet", "utterance", "sentence", "label", "labels", "emotion", "sentiment"}  # of any header
 
 
@@ -66,16 +66,18 @@ class Table:
 
 
 @contextmanager
-def open_table(name: str, source: Path | bytes, wanted: Sequence[str] | None = None) -> Iterator[Table]:
+def open_table(
+    name: str, source: Path | bytes, wanted: Sequence[str] | None = None, only: str | None = None
+) -> Iterator[Table]:
     """Open a table: Parquet, JSON or JSON Lines by ending or content, and CSV or TSV for any other.
 
-    `source` is a path or the content, gzipped or not. `wanted` names columns: only these are read from Parquet, and
-    where a first line holds them it is a header. Raises `DataError` for a file that is no table.
+    `source` is a path or the content, gzipped or not. `wanted` names columns: where a first line holds them it is a
+    header. Of Parquet, the column `only` alone is read where it is there. Raises `DataError` for a file that is no table.
     """
     with open_stream(name, source) as (name, stream, head):
         try:
             if is_parquet(head) or Path(name).suffix.lower() == ".parquet":
-                yield _parquet_table(name, stream, wanted)
+                yield _parquet_table(name, stream, only)
             elif is_json(name, head):
                 yield _json_table(name, stream, head)
             else:
@@ -101,12 +103,18 @@ def _text_table(name: str, stream: BinaryIO, head: bytes, wanted: Sequence[str])
         return Table(columns, _checked(rows, len(columns), ","), lines=lines)
     separator, is_announced = detect_separator(name, start)
     notes = [] if separator == "," else [f"separated by {SEPARATOR_NAMES.get(separator, separator)}s"]
-    quotes_enclose = True
-    if separator in "\t|" and _holds_quotes(stream):
-        quotes_enclose = _quotes_enclose(stream, head, separator)
-        notes.append("quotation marks " + ("enclose fields" if quotes_enclose else "are part of the text"))
-    reader = _quoted_rows if quotes_enclose else _unquoted_rows
-    rows = reader(open_text(stream, head, "" if quotes_enclose or "\n" not in start else "\n"), separator, lines)
+    newline = "\n" if "\n" in start else ""  # a carriage return alone ends a line only where there is nothing else
+    has_quotes, known = _holds_quotes(stream), None
+    enclose = separator not in "\t|" or (has_quotes and _quotes_enclose(stream, head, separator, newline))
+    if separator in "\t|" and has_quotes:
+        notes.append("quotation marks " + ("enclose fields" if enclose else "are part of the text"))
+    if enclose and has_quotes:
+        known = _known_cells(stream, head, separator, newline)
+    text = open_text(stream, head, newline)
+    skip_blanks = bool(re.search(rf'{re.escape(separator)} "', start))
+    rows = (
+        _quoted_rows(text, separator, lines, known, skip_blanks) if enclose else _unquoted_rows(text, separator, lines)
+    )
     if is_announced:
         lines["header"] = len(list(islice(rows, 1)))
     return _headed_table(name, start, rows, separator, Table(None, rows, notes, lines=lines), wanted)
@@ -116,26 +124,45 @@ def _headed_table(
     name: str, start: str, rows: Iterator[Row], separator: str, table: Table, wanted: Sequence[str]
 ) -> Table:
     "The table with its columns: those of its header, or numbers from 1 on where it has none."
-    header = next(rows, Row(1, []))
+    header = next((row for row in rows if row.refused or "".join(row.cells).strip()), Row(1, []))
     if header.refused:
         raise DataError(f"{name}, line {header.line}: {header.refused}; repair its header, then try again")
-    ahead = list(islice(rows, 50))
+    ahead = list(islice(rows, 1000))
     following: Iterator[Row] = chain(ahead, rows)
-    table.has_header = _is_header(header.cells, [row.cells for row in ahead], wanted)
+    cells = [header.cells[0].removeprefix("\ufeff"), *header.cells[1:]] if header.cells else []
+    below = [row.cells for row in ahead if row.cells]
+    table.has_header = _is_header(cells, below, wanted)
     if table.has_header:
-        table.lines["header"] += bool(header.cells)
-        table.columns = [cell.encode(errors="replace").decode() for cell in header.cells]  # they may stand in a message
+        table.lines["header"] += header.line if header.cells and not table.lines["header"] else bool(header.cells)
+        if not _is_unicode("".join(cells)):
+            table.notes.append("its header is not UTF-8; save the file as UTF-8")
         if has_our_header(start, header.cells):
             following = _restored(following, header.cells)
-        again = (row._replace(cells=None, refused="the header again") if row.cells == header.cells else row
-                 for row in following)  # fmt: skip
-        table.rows = _checked(again, len(header.cells), separator)
+        if _has_row_names(cells, below):
+            cells = ["", *cells]
+            table.notes.append("its rows have names and its header none for them, as R writes a table")
+        table.columns = [cell.encode(errors="replace").decode() for cell in cells]  # they may stand in a message
+        table.rows = _checked(_without_headers(following, cells), len(cells), separator)
         return table
-    width = len(header.cells) - (separator == "|" and header.cells[-1].strip() == "")
+    width = len(cells) - (separator == "|" and cells[-1].strip() == "")
     table.columns = [str(number) for number in range(1, width + 1)]
     table.notes.append("no header: its columns are numbered from 1 on")
     table.rows = _checked(chain([header], following), width, separator)
     return table
+
+
+def _has_row_names(header: list[str], rows: Sequence[list[str]]) -> bool:
+    "Whether every row has one cell more than the header, and begins with its number."
+    numbers = [cells[0] for cells in rows if len(cells) == len(header) + 1]
+    return bool(numbers) and len(numbers) == len(rows) and numbers == [str(i) for i in range(1, len(rows) + 1)]
+
+
+def _without_headers(rows: Iterable[Row], header: list[str]) -> Iterator[Row]:
+    "Refuse the header where it stands again, as in files that were joined."
+    names = [loose_name(cell) for cell in header]
+    for row in rows:
+        again = row.cells and [loose_name(cell.removeprefix("\ufeff")) for cell in row.cells] == names
+        yield row._replace(cells=None, refused="the header again") if again and any(names) else row
 
 
 def detect_separator(name: str, start: str) -> tuple[str, bool]:
@@ -143,7 +170,7 @@ def detect_separator(name: str, start: str) -> tuple[str, bool]:
 
     Of comma, semicolon, tab and bar in the first line, the one of which most lines have as many; in a `.tsv`, the tab.
     """
-    if announced := re.match(r"sep=([^\r\n])\r?\n", start):
+    if announced := re.match(r'"?sep=([^\r\n])"?[\r\n]', start, re.IGNORECASE):
         return announced[1], True
     lines = [line for line in re.split(r"\r\n|\r|\n", re.sub(r'"[^"]*"', "", start)) if line.strip(" ")]
     lines = lines[: -1 if len(start) > HEAD_BYTES // 2 and len(lines) > 1 else None][:50] or [""]
@@ -157,18 +184,22 @@ def detect_separator(name: str, start: str) -> tuple[str, bool]:
     return max([one for one in "\t,;|" if one in lines[0]] or [","], key=consistency), False
 
 
-def _is_header(first: list[str], others: Sequence[list[str] | None], wanted: Sequence[str]) -> bool:
+def _is_header(first: list[str], others: Sequence[list[str]], wanted: Sequence[str]) -> bool:
     """Whether a first line is a header.
 
     It is none where the user numbers the columns, or where it is like the lines below: one of its cells stands again in
     the same column, or is a number as all below it are.
     """
     names = {loose_name(cell) for cell in first}
-    if names & ({loose_name(name) for name in wanted} | HEADER_NAMES) or len(first) < 2:
+    numbers = [str(number) for number in range(len(first))]
+    if names & (({loose_name(name) for name in wanted} - set(map(str, range(100)))) | HEADER_NAMES):
         return True
-    if wanted and all(name.isdecimal() and 1 <= int(name) <= len(first) for name in wanted):
+    is_numbered = bool(wanted) and all(name.isdecimal() and 1 <= int(name) <= len(first) for name in wanted)
+    if len(first) < 2 or (first == numbers and not is_numbered):
+        return not is_numbered or first == wanted
+    if is_numbered and not (set(wanted) <= set(first) and first == numbers):
         return False
-    rows = [cells for cells in others if cells and len(cells) == len(first) and cells != first]
+    rows = [cells for cells in others if len(cells) == len(first) and cells != first]
     for cell, column in zip(first, zip(*rows, strict=True), strict=False):
         if cell.strip() and (cell in column or (len(column) > 1 and all(map(_is_number, (cell, *column))))):
             return False
@@ -186,33 +217,50 @@ def _holds_quotes(stream: BinaryIO) -> bool:
     return holds
 
 
-def _quotes_enclose(stream: BinaryIO, head: bytes, separator: str) -> bool:
-    "Whether a file separated by tabs or bars shows that quotes enclose its fields; the stream is left at its beginning."
-    text = open_text(stream, head, "\n")
+def _quotes_enclose(stream: BinaryIO, head: bytes, separator: str, newline: str) -> bool:
+    """Whether a file separated by tabs or bars shows that quotes enclose its fields; the stream is left at its beginning.
+
+    They do where every field with a quote is a well-formed quoted one, or where more rows fit the header if they do.
+    """
+    text = open_text(stream, head, newline)
     rows = _unquoted_rows(text, separator, Counter())
     header = next(rows, Row(1, [""])).cells
-    shown, lost = all(map(_QUOTED.fullmatch, header)), 0
+    well_formed, lost = all(_QUOTED.fullmatch(cell) for cell in header if '"' in cell), 0
     for row in rows:
         lost += _fitted(row.cells, len(header), separator) is None
-        shown = shown or any('"' in cell and _shows_quoting(cell) for cell in row.cells)
+        well_formed = well_formed and all(_QUOTED.fullmatch(cell) for cell in row.cells if '"' in cell)
     text.detach()
     stream.seek(0)
-    if not shown and not lost:
-        return False
-    text = open_text(stream, head)
-    quoted = _quoted_rows(text, separator, Counter())
+    if well_formed or not lost:
+        return well_formed
+    known = _known_cells(stream, head, separator, newline)
+    text = open_text(stream, head, newline)
+    quoted = _quoted_rows(text, separator, Counter(), known)
     lost_quoted = sum(bool(row.refused) or _fitted(row.cells, len(header), separator) is None for row in quoted)
     text.detach()
     stream.seek(0)
-    return lost_quoted < lost or (shown and lost_quoted == lost)
+    return lost_quoted < lost
 
 
 _QUOTED = re.compile(r'"(?:[^"]|"")*"\r?')
+_MOST_KNOWN = 5000  # cells of a column that are remembered
 
 
-def _shows_quoting(field: str) -> bool:
-    "Whether a field is enclosed in quotes and holds what only quoting explains: a doubled quote, a carriage return."
-    return bool(_QUOTED.fullmatch(field)) and ('""' in field[1:].rstrip("\r")[:-1] or "\r" in field.rstrip("\r"))
+def _known_cells(stream: BinaryIO, head: bytes, separator: str, newline: str) -> list[set[str]]:
+    "The cells of each column in rows of one line: what a line looks like that is a row; the stream is rewound."
+    text, lines = open_text(stream, head, newline), Counter[str]()
+    rows = _quoted_rows(text, separator, lines)
+    known: list[set[str]] = [set() for _ in next(rows, Row(1, [])).cells or ()]
+    before = lines["continued"]
+    for row in rows:
+        if row.cells and len(row.cells) == len(known) and lines["continued"] == before:
+            for cell, seen in zip(row.cells, known, strict=True):
+                if cell.strip() and len(seen) < _MOST_KNOWN:
+                    seen.add(cell)
+        before = lines["continued"]
+    text.detach()
+    stream.seek(0)
+    return known
 
 
 def _unquoted_rows(text: Iterable[str], separator: str, lines: Counter[str]) -> Iterator[Row]:
@@ -242,14 +290,21 @@ class _Lines:
         self.returned.extendleft(reversed(lines))
 
 
-def _quoted_rows(text: Iterable[str], separator: str, lines: Counter[str]) -> Iterator[Row]:
+def _quoted_rows(
+    text: Iterable[str],
+    separator: str,
+    lines: Counter[str],
+    known: list[set[str]] | None = None,  # cells of each column (`_known_cells`)
+    skip_blanks: bool = False,  # between a separator and a quotation mark
+) -> Iterator[Row]:
     """Rows of a CSV file with quoting; the line is the one on which the row begins.
 
     Of a row with broken quoting only the first line is refused, and the next row begins on the line after it.
     """
     csv.field_size_limit(2**31 - 1)
-    source, number, width = _Lines(text), 1, 0
-    reader = csv.reader(source, delimiter=separator, strict=True)
+    source, number = _Lines(text), 1
+    options: Any = {"delimiter": separator, "strict": True, "skipinitialspace": skip_blanks}
+    reader = csv.reader(source, **options)
     while True:
         source.taken.clear()
         cells, problem = None, ""
@@ -259,28 +314,45 @@ def _quoted_rows(text: Iterable[str], separator: str, lines: Counter[str]) -> It
             return
         except csv.Error as error:
             unclosed = "a quotation mark is opened and never closed"
-            problem = f"broken quoting ({unclosed if 'unexpected end' in str(error) else error})"
-        if len(source.taken) > 1 and not problem and _swallows_rows(source.taken, separator, width):
+            words = str(error)
+            problem = f"broken quoting ({unclosed if 'unexpected end' in words else error})"
+            if "new-line" in words:
+                problem = "a carriage return within a field that has no quotes"
+        if len(source.taken) > 1 and not problem and known and _swallows_rows(source.taken, separator, known):
             problem = "broken quoting (a quotation mark opens here, and what follows up to the next looks like rows)"
         if problem:
             source.give_back(source.taken[1:])
-            reader = csv.reader(source, delimiter=separator, strict=True)
+            reader = csv.reader(source, **options)
         count = 1 if problem else len(source.taken)
         lines["lines"] += count
         lines["blank" if cells == [] else "continued"] += count - bool(cells or problem)
         if cells or problem:
             yield Row(number, None if problem else cells, problem)
-            width = width or len(cells or "")
         number += count
 
 
-def _swallows_rows(taken: Sequence[str], separator: str, width: int) -> bool:
-    "Whether most lines of one row in quotes have, each by itself, as many fields as the header, and so are rows."
-    if width < 2 or len(taken) < (2 if separator == "\t" else 3):
+def _swallows_rows(taken: Sequence[str], separator: str, known: list[set[str]]) -> bool:
+    """Whether lines within one row in quotes are rows themselves.
+
+    Such a line has as many fields as the header, and a field that belongs to no quoted text is known from other rows.
+    Where no row is known, most of at least three lines have as many fields.
+    """
+    lines, width = [line.rstrip("\r\n").split(separator) for line in taken], len(known)
+    rows = [cells for cells in lines if len(cells) == width]
+    opened = next((i for i, cell in enumerate(lines[0]) if cell.lstrip().startswith('"')), 0)
+    closed = next((i for i, cell in enumerate(lines[-1]) if '"' in cell), 0)
+    if width < 2 or not rows:
         return False
-    fields = [line.rstrip("\r\n").split(separator) for line in taken]
-    rows = [parts for parts in fields if len(parts) == width and not any(part[:1] == " " for part in parts[1:])]
-    return 2 * len(rows) > len(taken)
+    if not any(known[i] for i in range(width) if i != opened):
+        return len(taken) > 2 and 2 * len(rows) > len(taken) and not any(c[:1] == " " for row in rows for c in row[1:])
+    outside = {0: range(opened + 1, width), len(lines) - 1: range(closed)}  # of the quotes, in the first and last line
+    inside = [i for i in range(width) if i != opened]
+    return any(
+        cells[i] in known[i]
+        for number, cells in enumerate(lines)
+        if len(cells) == width
+        for i in outside.get(number, inside)
+    )
 
 
 def _restored(rows: Iterable[Row], header: list[str]) -> Iterator[Row]:
@@ -333,19 +405,23 @@ def _is_unicode(text: str) -> bool:
 
 def _json_table(name: str, stream: BinaryIO, head: bytes) -> Table:
     "JSON Lines, or a JSON document with a list of objects."
-    start = head.decode(text_encoding(head), errors="replace").removeprefix("\ufeff").lstrip()
-    promised = Path(name).suffix.lower() in (".jsonl", ".ndjson")
-    first, *others = [line for line in start.split("\n", 20) if line.strip()] or [""]
-    in_lines = promised or not start or (bool(others) and _is_object(first) and others[0].lstrip().startswith("{"))
-    if not in_lines or re.match(r'\[\s*[{"]', start):
+    lines, promised = Counter[str](), Path(name).suffix.lower() in (".jsonl", ".ndjson")
+    text = open_text(stream, head, "\n")
+    first, second = ([line for line in islice(text, 100) if line.strip()] + ["", ""])[:2]
+    text.detach()
+    stream.seek(0)
+    follows = second.lstrip().startswith("{")
+    in_lines = (
+        not first or (promised and not re.match(r'\[\s*[{"\[]', first.lstrip())) or (follows and _is_object(first))
+    )
+    if not in_lines:
         try:
             rows = list(_document_rows(stream.read().decode(text_encoding(head), "surrogateescape")))
             return Table(None, iter(rows), ["a JSON document, whose rows are counted"])
         except (ValueError, RecursionError) as error:
-            if not promised:
+            if not promised and not (follows and _is_object(second)):
                 raise DataError(f"{name} is not JSON ({first_line(error)}); repair it") from error
             stream.seek(0)
-    lines = Counter[str]()
     return Table(None, _json_rows(open_text(stream, head, "\n"), lines), lines=lines)
 
 
@@ -367,47 +443,71 @@ def _json_rows(text: Iterable[str], lines: Counter[str]) -> Iterator[Row]:
             yield Row(number, None, _NOT_UTF8)
             continue
         try:
-            content = json.loads(line)
+            content = json.loads(line, object_pairs_hook=_unique_keys)
         except (ValueError, RecursionError) as error:
             yield Row(number, None, f"not JSON ({error})")
         else:
-            yield Row(number, content) if isinstance(content, dict) else Row(number, None, "not a JSON object")
+            yield _json_row(number, content)
 
 
-_NESTS = (
-    "episodes",
-    "scenes",
-    "utterances",
-    "data",
-    "rows",
-    "examples",
-    "items",
-)  # keys under which documents have rows
+def _json_row(number: int, content: Any) -> Row:
+    "A row of JSON: an object, or a text alone."
+    content = {"text": content} if isinstance(content, str) else content
+    return Row(number, content) if isinstance(content, dict) else Row(number, None, "not a JSON object")
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    "The pairs of an object. Raises `ValueError` where a key stands twice."
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        raise ValueError(
+            f"the key {next(k for k, n in Counter(k for k, _ in pairs).items() if n > 1)!r:.40} stands twice"
+        )
+    return content
+
+
+_NESTS = ("episodes", "scenes", "utterances")  # keys of records under which a document goes on
 
 
 def _document_rows(text: str) -> Iterator[Row]:
     "Rows of a JSON document: the objects of its list, counted from 1. Texts alone are rows with a `text`."
     if not _is_unicode(text):
         raise ValueError(_NOT_UTF8)
-    for number, record in enumerate(_records(json.loads(text), {}), 1):
-        record = {"text": record} if isinstance(record, str) else record
-        yield Row(number, record) if isinstance(record, dict) else Row(number, None, "not a JSON object")
+    for number, record in enumerate(_records(json.loads(text, object_pairs_hook=_unique_keys), {}), 1):
+        yield _json_row(number, record)
 
 
 def _records(value: Any, above: dict[str, Any]) -> Iterator[Any]:
     "The records in a JSON value, each with the numbers and strings of the objects that it stands in."
     if isinstance(value, list):
         for one in value:
-            yield from _records(one, above) if isinstance(one, dict) and _nest(one) else [_below(one, above)]
-    elif isinstance(value, dict) and (nest := _nest(value)):
-        yield from _records(
-            value[nest], {**above, **{k: v for k, v in value.items() if isinstance(v, (str, int, float))}}
-        )
-    elif isinstance(value, dict) and value and all(isinstance(column, dict) for column in value.values()):
-        columns = {name: list(column.values()) for name, column in value.items()}  # as pandas writes a frame
-        yield from (dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True))
+            is_dialogue = isinstance(one, list) and one and all(isinstance(turn, dict) for turn in one)
+            yield from _records(one, above) if is_dialogue or _nest(one, _NESTS) else [_below(one, above)]
+    elif nest := _nest(value, None if not above else _NESTS):
+        here = {key: one for key, one in value.items() if isinstance(one, (str, int, float))}
+        yield from _records(value[nest], {**above, **here})
+    elif (table := _table_in(value)) is not None:
+        yield from table
     else:
         yield _below(value, above)
+
+
+def _table_in(value: Any) -> list[dict[str, Any]] | None:
+    "The rows of a table as pandas writes one into an object, in any orientation; None where it is none."
+    if not isinstance(value, dict) or not value:
+        return None
+    if isinstance(value.get("columns"), list) and isinstance(value.get("data"), list):
+        rows = [row for row in value["data"] if isinstance(row, list) and len(row) == len(value["columns"])]
+        return [dict(zip(map(str, value["columns"]), row, strict=True)) for row in rows]
+    columns = list(value.values())
+    if all(isinstance(one, list) for one in columns) and len({len(one) for one in columns}) == 1 and columns[0]:
+        return [dict(zip(value, row, strict=True)) for row in zip(*columns, strict=True)]
+    if not all(isinstance(one, dict) for one in columns):
+        return None
+    if all(key.isdecimal() for one in columns for key in one):  # {column: {row: cell}}
+        keys = dict.fromkeys(key for one in columns for key in one)
+        return [{name: one.get(key) for name, one in value.items()} for key in keys]
+    return columns  # {row: {column: cell}}
 
 
 def _below(record: Any, above: dict[str, Any]) -> Any:
@@ -417,10 +517,12 @@ def _below(record: Any, above: dict[str, Any]) -> Any:
     return {**above, **record} if isinstance(record, dict) else record
 
 
-def _nest(value: dict[str, Any]) -> str | None:
-    "The key of an object under which its rows stand."
-    nests = [name for name in _NESTS if isinstance(value.get(name), list) and value[name]]
-    return nests[0] if nests and isinstance(value[nests[0]][0], dict) else None
+def _nest(value: Any, keys: Sequence[str] | None) -> str | None:
+    "The one key of an object, of these or of any, under which there is a list of objects."
+    if not isinstance(value, dict):
+        return None
+    lists = [key for key, one in value.items() if isinstance(one, list) and one and isinstance(one[0], dict)]
+    return lists[0] if len(lists) == 1 and (keys is None or lists[0] in keys) else None
 
 
 def nested_cell(cells: dict[str, Any], name: str) -> Any:
@@ -450,15 +552,15 @@ def nested_names(cells: dict[str, Any], most: int = 3) -> list[str]:
 # ---- Parquet
 
 
-def _parquet_table(name: str, stream: BinaryIO, wanted: Sequence[str] | None) -> Table:
-    "A Parquet file: the `wanted` columns where it has them all, else all of its columns."
+def _parquet_table(name: str, stream: BinaryIO, only: str | None) -> Table:
+    "A Parquet file: the column `only` where it has it, else all of its columns."
     from pyarrow.parquet import ParquetFile
 
     with _parquet_errors(name):
         file = ParquetFile(stream)
         columns = file.schema_arrow.names
-    if wanted and set(wanted) <= set(columns):
-        columns = [column for column in columns if column in wanted]
+    if only in columns:
+        columns = [column for column in columns if column == only]
     names = _class_labels(file.schema_arrow.metadata or {})
     return Table(columns, _parquet_rows(name, file, columns), label_names=names)
 
@@ -467,10 +569,16 @@ def _class_labels(metadata: dict[bytes, bytes]) -> dict[str, list[str]]:
     "The names of numbered labels by column, as the datasets library writes them into the schema (`ClassLabel`)."
     try:
         features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
-        kinds = {column: feature.get("feature", feature) for column, feature in features.items()}
-        return {column: list(map(str, kind["names"])) for column, kind in kinds.items() if kind.get("names")}
+        pairs = list(features.items())
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         return {}
+    names = {}
+    for column, feature in pairs:
+        kind = feature[0] if isinstance(feature, list) and feature else feature
+        kind = kind.get("feature", kind) if isinstance(kind, dict) else {}
+        if isinstance(kind, dict) and isinstance(kind.get("names"), list):
+            names[column] = list(map(str, kind["names"]))
+    return names
 
 
 def _parquet_rows(name: str, file: Any, columns: list[str] | None) -> Iterator[Row]:
@@ -504,18 +612,19 @@ class TableFile:
     @property
     def columns(self) -> list[str]:
         "The names of the columns, in JSON those of the first row with the paths into it."
-        if self.table.columns is not None:
-            return self.table.columns
-        names = [name for name in self.rows.columns if name not in (FILE_COLUMN, LINE_COLUMN)]
-        first = self.rows.iloc[0].drop([FILE_COLUMN, LINE_COLUMN]).to_dict() if len(self.rows) else {}
-        return list(dict.fromkeys([*names, *nested_names(first)]))
+        cells = self.rows.drop(columns=[FILE_COLUMN, LINE_COLUMN])
+        names = list(cells.columns) if self.table.columns is None else list(self.table.columns)
+        rows = cells.head(200).to_dict("records") if cells.columns.is_unique else []
+        inner = [path for row in rows for path in nested_names(row) if "." in path]
+        return [*names, *(path for path in dict.fromkeys(inner) if path not in names)]
 
     def column(self, name: str) -> pd.Series:
         "A column, or what stands at a path into the objects of JSON rows."
         if name in self.rows.columns:
             return self.rows[name]
-        cells = self.rows.to_dict("records")
-        return pd.Series([nested_cell(row, name) for row in cells], index=self.rows.index, dtype=object)
+        root = self.rows.get(name.split(".")[0], pd.Series(None, index=self.rows.index, dtype=object))
+        cells = [nested_cell({name.split(".")[0]: cell}, name) for cell in root]
+        return pd.Series(cells, index=self.rows.index, dtype=object)
 
 
 def read_table_file(name: str, content: bytes, wanted: Sequence[str] | None = None) -> TableFile:
@@ -577,7 +686,7 @@ def iter_texts(file: str | Path, text_col: str | None = None) -> Iterator[str]:
     if not os.path.exists(file):
         raise TextError(f"{file} does not exist; give the path of a file with texts")
     try:
-        cells = _column_cells(file, text_col) if _is_table(file) else _lines(file)
+        cells = _column_cells(file, text_col) if text_col or _is_table(file) else _lines(file)
         for number, text in enumerate(cells, 1):
             if not isinstance(text, str):
                 raise TextError(
@@ -599,16 +708,24 @@ def _is_table(file: Path) -> bool:
 
 
 def _lines(file: Path) -> Iterator[str]:
-    with open_stream(str(file), file) as (_, stream, head), open_text(stream, head, None) as lines:
-        lines.reconfigure(errors="strict")
-        for line in lines:
-            yield line.rstrip("\n")
+    with open_stream(str(file), file) as (_, stream, head):
+        newline = (
+            "\n" if b"\n" in head else None
+        )  # a carriage return alone ends a line only where there is nothing else
+        with open_text(stream, head, newline) as lines:
+            lines.reconfigure(errors="strict")
+            for line in lines:
+                yield line.removesuffix("\n").removesuffix("\r")
 
 
 def _column_cells(file: Path, text_col: str | None) -> Iterator[Any]:
     "The cells of the column of texts."
-    with open_table(str(file), file, [text_col or "text"]) as table:
+    with open_table(str(file), file, [text_col or "text"], text_col or "text") as table:
+        if table.columns is not None and not any(map(str.strip, table.columns)):
+            raise DataError(f"{file} is empty; give a file with texts")
         column = None if table.columns is None else _text_column(table.columns, text_col, file)
+        if column is not None and table.lines and table.has_header and not text_col and table.columns == [column]:
+            _warn_of_odd_header(file, column)
         for line, cells, refused in table.rows:
             if refused:
                 raise TextError(f"{file}, line {line}: {refused}; repair it, then try again")
@@ -617,6 +734,14 @@ def _column_cells(file: Path, text_col: str | None) -> Iterator[Any]:
                 yield nested_cell(cells, text_col)
             else:
                 yield cells[table.columns.index(column)]
+
+
+def _warn_of_odd_header(file: Path, column: str) -> None:
+    "Warn where the name of the only column is not a usual one: it may be a text."
+    if loose_name(column) not in HEADER_NAMES:
+        warn_once(
+            f"the first line of {file}, {column!r:.60}, is taken for the name of its column (--text-col 1 reads it)"
+        )
 
 
 def _text_column(names: list[str], wanted: str | None, where: object) -> str:

@@ -13,12 +13,21 @@ import numpy as np
 import pandas as pd
 
 from ..core import ConfigError, DataError
-from .archives import read_files
-from .labels import LabelColumn, number_text, read_indicator_columns, read_label_column, read_label_names, unique_labels
+from .archives import other_files, read_files
+from .labels import (
+    LabelColumn,
+    is_missing,
+    number_text,
+    read_indicator_columns,
+    read_label_column,
+    read_label_names,
+    unique_labels,
+)
 from .layouts import (
     SPLIT_NAMES,
     Layout,
     find_tweeteval,
+    first_refusal,
     indicator_columns,
     no_columns_error,
     recognize_layout,
@@ -64,6 +73,7 @@ class LabelledRows:
     notes: list[str]
     layout: str
     contents: list[tuple[str, bytes]]  # name and content of each file
+    split_named: bool = False  # the user named the column of splits
 
 
 def read_labelled_rows(
@@ -81,49 +91,84 @@ def read_labelled_rows(
     """
     if unlabelled not in (None, *UNLABELLED):
         raise ConfigError(f"there is no way {unlabelled!r} to take rows without a label; choose one of: negative, drop")
-    if columns.label and columns.labels:
-        raise ConfigError("labels stand in one column or in one for each label; give --label-col or --label-cols")
+    _check_columns(columns, names)
     label_names = None if names is None else read_label_names(names)
     if pairs := find_tweeteval(path):
         table, mapping = _read_tweeteval(path, pairs)
         label_names = label_names or mapping
     else:
         table = _read_files(path, columns)
-    marks = table.rows.attrs.pop("marks", None)
+    marks, known = (table.rows.attrs.pop(name, None) for name in ("marks", "names"))
+    label_names = label_names or known
     if marks is not None:
         labels = read_indicator_columns(marks)
     else:
         labels = read_label_column(table.rows.labels, path, separator, label_names)
+    table.split_named = columns.split is not None
     _take_labels(table, labels, unlabelled, marks is not None)
     _set_splits(table)
+    if odd := int(
+        table.rows.text.map(lambda text: isinstance(text, str) and bool(text.strip()) and is_missing(text)).sum()
+    ):
+        labels.notes.append(f"texts that are a word for a missing value, such as nan: {odd:,}")
     table.notes = list(dict.fromkeys([*table.notes, *labels.notes]))
     return table
+
+
+def _check_columns(columns: NamedColumns, names: object) -> None:
+    "Raise `ConfigError` where the named columns contradict each other."
+    if columns.label and columns.labels:
+        raise ConfigError("labels stand in one column or in one for each label; give --label-col or --label-cols")
+    if columns.labels and names is not None:
+        raise ConfigError(
+            "--label-names is for numbers in one column; columns of 0 and 1 have their names in the header"
+        )
+    if columns.text and columns.text in (columns.label, *columns.labels):
+        raise ConfigError(f"{columns.text!r} cannot be the column of the texts and of the labels; name another")
 
 
 def _read_files(path: Path, columns: NamedColumns) -> LabelledRows:
     "The rows of all files, their labels as they are written."
     contents = list(read_files(path))
     files = [(name, read_table_file(name, content, columns.wanted())) for name, content in contents]
-    notes, parts, marks, layouts = [], [], [], []
+    layouts, notes = _choose_layouts(path, files, columns)
+    if len({(one.label, one.label_cols) for one in layouts.values()}) > 1:
+        raise DataError(f"{path} holds files whose labels stand in different columns; name one file")
+    parts, marks = [], []
     for name, file in files:
-        if len(files) > 1 and not len(file.rows) and not file.table.columns:
-            continue  # an empty file among others
-        where = path if len(files) == 1 else f"{path}: {name}"
-        layout = _choose_layout(where, file, columns)
+        if (layout := layouts.get(name)) is None:
+            continue
         notes += [f"{name}: {note}" for note in [*file.table.notes, *_layout_notes(layout, columns, file)]]
-        layouts.append(layout)
         parts.append(_take_columns(name, file, layout, is_named=columns.group is not None))
         marks.append(file.rows[list(layout.label_cols)] if layout.label_cols else None)
-    if not parts:
-        raise DataError(f"{path} has no usable row (its files are empty); give rows with a text and labels")
-    if len({(one.label, one.label_cols) for one in layouts}) > 1:
-        raise DataError(f"{path} holds files whose labels stand in different columns; name one file, or --label-col")
     rows = pd.concat(parts, ignore_index=True)
-    if layouts[0].label_cols:
+    if all(one is not None for one in marks):
         rows.attrs["marks"] = pd.concat([one for one in marks if one is not None], ignore_index=True)
-    refused = [file.refused for _, file in files]
+    first = next(iter(layouts.values()))
+    if names := next((known for _, file in files if (known := file.table.label_names.get(first.label))), None):
+        rows.attrs["names"] = {str(number): name for number, name in enumerate(names)}
+    refused = [file.refused for name, file in files if name in layouts]
     total = len(rows) + sum(map(len, refused))
-    return LabelledRows(rows, refused, total, notes, layouts[0].name, contents)
+    return LabelledRows(rows, refused, total, notes, first.name, contents)
+
+
+def _choose_layouts(
+    path: Path, files: Sequence[tuple[str, TableFile]], columns: NamedColumns
+) -> tuple[dict[str, Layout], list[str]]:
+    "The layout of each file, and what is left out; of several, a file without a usable column may be left out."
+    layouts, left_out = {}, dict.fromkeys(other_files(path), "a file of another kind")
+    problem: DataError | None = None
+    for name, file in files:
+        where = path if len(files) == 1 else f"{path}: {name}"
+        try:
+            layouts[name] = _choose_layout(where, file, columns)
+        except DataError as error:
+            if columns.wanted() and file.table.columns != []:
+                raise
+            problem, left_out[name] = error, "without texts or labels"
+    if not layouts:
+        raise problem or DataError(f"{path} has no usable row (its files are empty); give rows with a text and labels")
+    return layouts, [f"left out: {name}, {reason}" for name, reason in left_out.items()]
 
 
 def _choose_layout(where: object, file: TableFile, columns: NamedColumns) -> Layout:
@@ -145,7 +190,7 @@ def _choose_layout(where: object, file: TableFile, columns: NamedColumns) -> Lay
         layout = replace(layout, group=(_named(where, file, columns.group),))
     split = _named(where, file, columns.split) if columns.split else find_column(file.columns, "split") or ""
     layout = replace(layout, split=split)
-    used = (layout.text, layout.label, *layout.label_cols, *layout.group, split)
+    used = [name for name in (layout.text, layout.label, *layout.label_cols, *layout.group, split) if name]
     if doubled := [name for name in used if file.columns.count(name) > 1]:
         raise DataError(f"{where} has the column {doubled[0]!r} twice; rename one")
     return layout
@@ -155,11 +200,18 @@ def _named(where: object, file: TableFile, wanted: str) -> str:
     "The column that the user names, if only nearly. Raises `DataError` where it is missing or there twice."
     columns = file.columns
     if (column := find_column(columns, wanted)) is None:
-        names = list_names(columns) if any(map(str.strip, columns)) else "none, for it is empty"
+        if not any(map(str.strip, columns)):
+            raise DataError(
+                f"{where} has no column {wanted!r} and no usable row{first_refusal(file)}; give another file"
+            )
+        names = list_names(columns)
         numbered = "" if file.table.has_header else " (it has no header, so they are numbered)"
-        remedy = "name one of them" + (
-            ", or number them from 1 on if this is no header" if file.table.lines and not numbered else ""
+        number = (
+            ", or number them from 1 on if this is no header"
+            if file.table.lines and file.table.columns and not numbered
+            else ""
         )
+        remedy = "; ".join([*(note for note in file.table.notes if "UTF-8" in note), f"name one of them{number}"])
         raise DataError(f"{where} has no column {wanted!r}; its columns are: {names}{numbered}; {remedy}")
     return column
 
@@ -195,14 +247,16 @@ def _take_columns(name: str, file: TableFile, layout: Layout, is_named: bool) ->
         group = [prefix + "/".join(key) if all(key) else own for key, own in zip(keys, place, strict=True)]
     labels: Any = file.column(layout.label) if layout.label else None
     if layout.label in file.table.label_names:
-        labels = labels.map(lambda cell: _class_names(cell, file.table.label_names[layout.label]))
-    reason = np.where(text.map(lambda cell: isinstance(cell, str)), "", "no text")
+        labels = labels.map(lambda cell: None if cell == -1 else cell)  # as datasets marks what is not labelled
+    if layout.name.startswith("Label Studio"):
+        labels = labels.map(lambda cell: cell or None)  # no annotation is no judgement
+    reason = text.map(_text_problem).to_numpy(dtype=object)
     if layout.keep:
         answers = file.column(layout.keep[0])
         reason = np.where(answers == layout.keep[1], reason, [f"{layout.keep[0]} is {answer!r}" for answer in answers])
     return pd.DataFrame(
         {
-            "text": text.where(reason != "no text"),
+            "text": text.where(text.map(lambda cell: isinstance(cell, str))),
             "labels": labels,
             "group": group,
             "split": file.column(layout.split) if layout.split else None,
@@ -214,18 +268,17 @@ def _take_columns(name: str, file: TableFile, layout: Layout, is_named: bool) ->
     )
 
 
-def _class_names(cell: Any, names: Sequence[str]) -> Any:
-    "The names of a number or of a list of numbers (`ClassLabel`); anything else stays as it is."
-    if isinstance(cell, (list, tuple, np.ndarray)):
-        return [_class_names(one, names) for one in cell]
-    is_number = isinstance(cell, (int, np.integer)) and -1 <= cell < len(names)
-    return (None if cell == -1 else names[int(cell)]) if is_number else cell  # -1: not labelled
+def _text_problem(cell: Any) -> str:
+    "Why a cell is no text; an empty string where it is one."
+    if isinstance(cell, str) or cell is None or cell != cell:
+        return "" if isinstance(cell, str) and cell.strip() else "no text"
+    return f"no text but {cell!r:.40}"
 
 
 def _take_labels(table: LabelledRows, labels: LabelColumn, unlabelled: str | None, has_marks: bool) -> None:
     "Set `labels` and `reason`. In a table of several labels, a row that is marked as having none is a negative."
     rows = table.rows
-    blank = rows.labels.map(lambda cell: isinstance(cell, str) and not cell.strip()) & ~has_marks
+    blank = rows.labels.map(_is_blank) & (not has_marks)
     read = labels.labels.map(unique_labels)
     several = has_marks or any(len(one or ()) > 1 for one in read)
     negative = blank | read.map(lambda one: one == ())
@@ -241,6 +294,11 @@ def _take_labels(table: LabelledRows, labels: LabelColumn, unlabelled: str | Non
     rows["reason"] = np.where(missing, np.where(labels.reasons == "", "no label", labels.reasons), rows.reason)
 
 
+def _is_blank(cell: Any) -> bool:
+    "Whether a cell of labels is empty, or written as programs write that there is no value."
+    return cell is None or (is_missing(cell) if isinstance(cell, str) else isinstance(cell, float) and cell != cell)
+
+
 def _set_splits(table: LabelledRows) -> None:
     "Set `split` where a column, or each file's name, plainly says it; else None."
     rows = table.rows
@@ -252,6 +310,11 @@ def _set_splits(table: LabelledRows) -> None:
             table.notes.append(f"{source} tell the splits: {counts}".replace("a column tell", "a column tells"))
             rows["split"] = splits
             return
+    if table.split_named and by_column.isna().any():
+        strange = rows.split[by_column.isna()].iloc[0]
+        raise DataError(f"the column of splits holds {strange!r}; it must say train, dev or test in every row")
+    if rows.split.notna().any():
+        table.notes.append("the column 'split' does not say train, dev or test in every row, so it is not used")
     if by_file.nunique() > 1:
         table.notes.append("not every file's name says a split, so all rows are taken together")
     rows["split"] = None
