@@ -449,7 +449,8 @@ def _test_rows(saved: Run, data: str | None) -> pd.DataFrame:
     config = replace(config, data=data or config.data)
     other = ConfigError(
         f"the data found are not those that {saved.folder} was made of, so its test rows cannot be told from its "
-        "training rows; name the same data with --data or EMO_NB_DATA, or the columns of a table to score it on"
+        "training rows; name the same data with --data or EMO_NB_DATA, or score the run on the table by naming its "
+        "columns with --text-col and --label-col"
     )
     try:
         examples = load_examples(config)
