@@ -163,7 +163,10 @@ def _read_own_table(data: str, columns: dict[str, Any]) -> "pd.DataFrame | None"
         return None
     result = read_table(data, **columns)
     typer.echo("\n".join([str(result), *result.notes]))
-    print_table(label_overview(result.frame), "\nLabels")
+    labels = label_overview(result.frame)
+    print_table(labels.head(100), "\nLabels")
+    if len(labels) > 100:
+        typer.echo(f"and {len(labels) - 100:,} more labels; with --out, all are in label_counts.csv")
     if len(result.refused):
         lines = result.refused.groupby(["file", "reason"]).line.agg(["size", _first_lines])
         print_table(lines.set_axis(["rows", "lines"], axis=1), "\nRefused rows")

@@ -154,7 +154,7 @@ def _log_table(table: ReadResult) -> None:
     overview = label_overview(table.frame)
     logger.info("%s", _format_overview(overview.head(_MOST_SHOWN)))
     if (more := len(overview) - _MOST_SHOWN) > 0:
-        logger.info("and %s more labels (emo-nb explore --data shows all)", f"{more:,}")
+        logger.info("and %s more labels (emo-nb explore --out writes all of them)", f"{more:,}")
     normalized = normalize_text(table.frame.text)
     copies = normalized.value_counts()
     if copies.iloc[0] > 1:
