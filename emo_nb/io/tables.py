@@ -190,8 +190,8 @@ def _choose_layout(where: object, file: TableFile, columns: NamedColumns) -> Lay
         layout = replace(layout, group=(_named(where, file, columns.group),))
     split = _named(where, file, columns.split) if columns.split else find_column(file.columns, "split") or ""
     layout = replace(layout, split=split)
-    used = [name for name in (layout.text, layout.label, *layout.label_cols, *layout.group, split) if name]
-    if doubled := [name for name in used if file.columns.count(name) > 1]:
+    used = (layout.text, layout.label, *layout.label_cols, *layout.group, split)
+    if doubled := [name for name in used if name and file.columns.count(name) > 1]:
         raise DataError(f"{where} has the column {doubled[0]!r} twice; rename one")
     return layout
 
