@@ -44,16 +44,16 @@ full: $(VENV)/run.ok ## the full preset: all the data, the study's encoder (a GP
 results: $(VENV)/run.ok ## make results/ anew: every experiment, all the data (hours; PART=goemotions28 for one part)
 	$(BIN)/python tools/results.py $(PART)
 
-test: $(VENV)/dev.ok check sync notebooks pytest ## all that CI runs: lint, types, floors, pages, tests, site and links
+test: $(VENV)/dev.ok check sync pytest ## all that CI runs: lint, types, floors, pages, tests, site and links
 	@echo "make test: all passed"
 
 test-oldest: ## the tests with the oldest versions that settings.ini allows, in an environment of their own
 	@mkdir -p .venv-oldest
 	$(PYTHON) tools/requirements.py --oldest > .venv-oldest/oldest.txt
-	$(MAKE) notebooks pytest VENV=.venv-oldest PINS=.venv-oldest/oldest.txt
+	$(MAKE) pytest VENV=.venv-oldest PINS=.venv-oldest/oldest.txt
 
 test-newest: ## the tests with the newest versions there are, in an environment of their own
-	$(MAKE) notebooks pytest VENV=.venv-newest PINS=/dev/null
+	$(MAKE) pytest VENV=.venv-newest PINS=/dev/null
 
 check: $(VENV)/dev.ok
 	$(BIN)/ruff check .
@@ -72,11 +72,11 @@ sync: $(VENV)/dev.ok
 	$(BIN)/python tools/site.py --check-readme
 
 notebooks: $(VENV)/dev.ok
-	$(TESTENV) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --maxschedchunk 1 tests/test_pages.py
+	$(TESTENV) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup tests/test_pages.py
 
 pytest: $(VENV)/dev.ok
 	$(BIN)/python tools/site.py --where-possible
-	$(TESTENV) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --ignore tests/test_pages.py
+	$(TESTENV) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 docs: $(VENV)/dev.ok ## render the site into _docs (Quarto where installed, smalldocs elsewhere) and check its links
 	$(BIN)/python tools/site.py

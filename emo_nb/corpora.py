@@ -10,7 +10,7 @@ __all__ = ['COLUMNS', 'FORMS', 'as_tidy', 'check_tidy', 'official_split', 'goemo
 # %% ../nbs/feasibility/03_corpora.ipynb #1bf425b9
 import hashlib
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,9 +19,11 @@ import pandas as pd
 
 from .core import ConfigError, DataError, first_line
 from .io.archives import read_files
-from .io.readers import EMPATHETIC_COLUMNS, FILE_COLUMN, LINE_COLUMN, cell_text, list_names
+from .io.labels import number_text
+from .io.readers import EMPATHETIC_COLUMNS, FILE_COLUMN, LINE_COLUMN, list_names
 from .io.readers import read_table_file, refused_rows
 from .io.schema import SCHEMA_VERSION, TidyFrame, check_frame
+from .io.tables import NamedColumns, read_labelled_rows
 from .sources import find_corpus, resolve_path
 from .taxonomy import EMPATHETIC, GOEMOTIONS, UNITS
 
@@ -57,7 +59,7 @@ def goemotions_splits(rows: pd.DataFrame) -> pd.DataFrame:
 
     def names(ids: object) -> tuple[str, ...] | None:
         numbers = ids.split(",") if isinstance(ids, str) else ids if isinstance(ids, (list, tuple, np.ndarray)) else []
-        labels = [known.get(cell_text(number), "") for number in numbers]
+        labels = [known.get(number_text(number), "") for number in numbers]
         return tuple(dict.fromkeys(labels)) if labels and all(labels) else None
 
     labels = rows.labels.map(names)
@@ -161,7 +163,7 @@ def _form_columns(name: str, rows: pd.DataFrame, form: str) -> pd.DataFrame:
     rows = rows[[FILE_COLUMN, LINE_COLUMN, *columns]].copy()
     for column in columns:
         if column != "labels" and pd.api.types.infer_dtype(rows[column], skipna=False) != "string":
-            rows[column] = rows[column].map(cell_text).astype(object)
+            rows[column] = rows[column].map(number_text).astype(object)
     return rows
 
 # %% ../nbs/feasibility/03_corpora.ipynb #5cc5a356
@@ -175,6 +177,7 @@ class ReadResult:
     rows: int  # in the files, headers aside; of dialogues, texts of the unit
     refused: pd.DataFrame  # columns: file, line, reason
     origin: str = "given"  # how the files were found
+    notes: tuple[str, ...] = ()  # what was decided in reading a table of your own
 
     def __str__(self) -> str:
         refused = f"{len(self.refused):,} refused"
@@ -200,12 +203,13 @@ def _account_for(
     rows["reason"] = np.where(blank & (rows.reason == ""), "no text", rows.reason)
     bad = rows[rows.reason != ""]
     good = as_tidy(rows[rows.reason == ""])
+    every = pd.concat([*refused, bad[["file", "line", "reason"]]], ignore_index=True)
+    every = every.sort_values(["file", "line"], ignore_index=True)
     if good.empty:
-        first = f" (the first row was refused: {bad.iloc[0].reason})" if len(bad) else ""
+        first = "" if every.empty else " ({file}, line {line}: {reason})".format(**every.iloc[0])
         raise DataError(f"{path} has no usable row{first}; give rows with a text and labels")
     check_tidy(good, path)
-    every = pd.concat([*refused, bad[["file", "line", "reason"]]], ignore_index=True)
-    return ReadResult(good, form, files, total, every.sort_values(["file", "line"], ignore_index=True))
+    return ReadResult(good, form, files, total, every)
 
 # %% ../nbs/feasibility/03_corpora.ipynb #dcc2ee79
 def read_corpus(path: str | Path, unit: str = "utterance", reading: str = "full") -> ReadResult:
@@ -223,7 +227,10 @@ def read_corpus(path: str | Path, unit: str = "utterance", reading: str = "full"
     if reading == "study":
         files = [(name, content) for name, content in files if name.startswith("train")] or files
     for name, content in files:
-        rows, bad = _read_as_study(name, content) if reading == "study" else read_table_file(name, content)
+        if reading == "study":
+            rows, bad = _read_as_study(name, content), refused_rows([])
+        else:
+            rows, bad = (table := read_table_file(name, content)).rows, table.refused
         form = recognize_form(name, rows, unit)
         columns = _form_columns(name, rows, form)
         rows = FORMS[form][1](columns).assign(file=columns[FILE_COLUMN], line=columns[LINE_COLUMN])
@@ -253,14 +260,14 @@ def load_corpus(
     return replace(result, origin=location.origin)
 
 # %% ../nbs/feasibility/03_corpora.ipynb #e240aa5c
-def _read_as_study(name: str, content: bytes) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _read_as_study(name: str, content: bytes) -> pd.DataFrame:
     "A CSV as the original study read it: quotes honoured where there are none, bad lines skipped."
     try:
         rows = pd.read_csv(io.BytesIO(content), on_bad_lines="skip", dtype=str)
     except ValueError as error:
         raise DataError(f"{name} cannot be read as the study did ({first_line(error)}); read it in full") from error
     # pandas does not say which line a row came from
-    return rows.reset_index(drop=True).assign(**{FILE_COLUMN: name, LINE_COLUMN: None}), refused_rows([])
+    return rows.reset_index(drop=True).assign(**{FILE_COLUMN: name, LINE_COLUMN: None})
 
 # %% ../nbs/feasibility/03_corpora.ipynb #6500b405
 def normalize_text(texts: pd.Series) -> pd.Series:
@@ -268,77 +275,27 @@ def normalize_text(texts: pd.Series) -> pd.Series:
     normalized = texts.str.casefold().str.replace(r"[^\w\s]|_", " ", regex=True).str.split().str.join(" ")
     return normalized.where(normalized != "", texts)
 
-# %% ../nbs/feasibility/03_corpora.ipynb #3ecad5aa
-def _cell_labels(value: object) -> tuple[str, ...] | None:
-    "A cell of the label column as a tuple of labels, each once; None where it, or an entry of its list, is no label."
-    cells = value if isinstance(value, (list, tuple, np.ndarray)) else [value]
-    labels = [cell_text(cell).strip() for cell in cells]
-    return tuple(dict.fromkeys(labels)) if labels and all(labels) else None
-
-
-def _split_joined(labels: pd.Series) -> pd.Series:
-    """Labels that stand joined in one string, taken apart.
-
-    At `|` always; at `;` or `,` where every part of the joined ones stands in at least two different cells.
-    """
-    for separator in "|;,":
-        pieces = labels.map(lambda row, by=separator: _split_at(row, by))
-        cells = pieces.dropna().drop_duplicates()
-        occurrences = cells.map(set).explode().value_counts()  # in how many different cells each part stands
-        joined = pieces[pieces.map(lambda row: len(row or ())) > labels.map(lambda row: len(row or ()))]
-        if len(joined) and (separator == "|" or joined.explode().map(occurrences).min() > 1):
-            return pieces
-    return labels
-
-
-def _split_at(row: tuple[str, ...] | None, separator: str) -> tuple[str, ...] | None:
-    "The labels of one row, split at the separator; None stays None."
-    pieces = [piece.strip() for label in row or () for piece in label.split(separator)]
-    return tuple(dict.fromkeys(piece for piece in pieces if piece)) or None
-
 # %% ../nbs/feasibility/03_corpora.ipynb #cbd1b39f
 def read_table(
     path: str | Path,
-    text_col: str,
-    label_col: str,
+    text_col: str | None = None,  # the columns: None where the layout says them
+    label_col: str | None = None,
     group_col: str | None = None,  # rows with the same value stay on one side of a split
     name: str | None = None,  # of the corpus; the file's name by default
+    *,
+    label_cols: Sequence[str] = (),  # columns of 0 and 1, one for each label, in place of `label_col`
+    label_sep: str | None = None,  # between labels in one cell: by default |, ; or ,; `none` where there is none
+    label_names: str | Sequence[str] | dict[str, str] | None = None,  # for labels that are numbers; may be a file
+    split_col: str | None = None,  # says train, dev or test; by default one called `split`, or the files' names
+    unlabelled: str | None = None,  # rows without a label in a table of several: `negative` (default) or `drop`
 ) -> ReadResult:
-    """Read a table of your own, CSV, TSV, JSON Lines or Parquet, into the tidy frame.
+    """Read a table of your own, CSV, TSV, JSON or Parquet, into the tidy frame.
 
     Raises `SourceError` for a missing file, `DataError` for a missing column or where no row is usable.
     """
     path = resolve_path(path)
-    files = list(read_files(path))
-    parts = [read_table_file(file, content) for file, content in files]
-    rows = _choose_columns(path, [rows for rows, _ in parts], [c for c in (text_col, label_col, group_col) if c])
-    labels = _split_joined(rows[label_col].map(_cell_labels))
-    place = rows[FILE_COLUMN] + ":" + rows[LINE_COLUMN].astype(str)
-    group = rows[group_col].map(cell_text) if group_col else place
-    table = pd.DataFrame(
-        {
-            "text": rows[text_col].where(rows[text_col].map(lambda value: isinstance(value, str))),
-            "labels": labels,
-            "group": group.where(group != "", place),
-            "file": rows[FILE_COLUMN],
-            "line": rows[LINE_COLUMN],
-            "reason": np.where(labels.isna(), "no label", ""),
-        }
-    ).assign(corpus=name or path.resolve().stem or "custom", role="comment")
-    refused = [bad for _, bad in parts]
-    total = len(rows) + sum(map(len, refused))
-    return _account_for(table, refused, "own table", _file_hashes(files), total, path)
-
-# %% ../nbs/feasibility/03_corpora.ipynb #90eebe32
-def _choose_columns(path: Path, parts: list[pd.DataFrame], wanted: list[str]) -> pd.DataFrame:
-    "These columns of all files. Raises `DataError` where one is missing, or is in a file twice."
-    known = dict.fromkeys(
-        column for rows in parts for column in rows.columns if column not in (FILE_COLUMN, LINE_COLUMN)
-    )
-    if missing := [column for column in wanted if column not in known]:
-        columns = list_names(known) or "none, for it is empty"
-        raise DataError(f"{path} has no column {missing[0]!r}; its columns are: {columns}; name one of them")
-    if doubled := [column for column in wanted for rows in parts if list(rows.columns).count(column) > 1]:
-        raise DataError(f"{path} has the column {doubled[0]!r} twice; rename one")
-    chosen = [FILE_COLUMN, LINE_COLUMN, *wanted]
-    return pd.concat([rows.loc[:, rows.columns.isin(chosen)] for rows in parts], ignore_index=True)
+    columns = NamedColumns(text_col, label_col, tuple(label_cols or ()), group_col, split_col)
+    table = read_labelled_rows(path, columns, label_sep, label_names, unlabelled)
+    rows = table.rows.assign(corpus=name or path.resolve().stem or "custom", role="comment")
+    result = _account_for(rows, table.refused, table.layout, _file_hashes(table.contents), table.total, path)
+    return replace(result, notes=tuple(table.notes))

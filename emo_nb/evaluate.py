@@ -86,19 +86,21 @@ def weighted_scores(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The overall `SCORES`, and the F1 of each label that has a row: two frames with one row for each row of `weights`.
 
-    `weights` is (n_samples, n_rows), how often each row counts in each sample; by default every row counts once.
+    `weights` is (n_samples, n_rows), how often each row counts in each sample; by default every row counts once. For a
+    text that has none of the labels, `top3` asks that none is predicted.
     """
     weights = np.ones((1, len(table)), np.float32) if weights is None else weights
     truth, predicted = truth_and_predicted(table, labels)
     top3 = np.argsort(-table[list(labels)].to_numpy(), axis=1, kind="stable")[:, :3]
-    exact, in_top3 = (truth == predicted).all(axis=1), np.take_along_axis(truth, top3, axis=1).any(axis=1)
+    exact = (truth == predicted).all(axis=1)
+    in_top3 = np.where(truth.any(axis=1), np.take_along_axis(truth, top3, axis=1).any(axis=1), exact)
     hits, n_predicted, n_true = (weights @ part.astype(np.float32) for part in (truth & predicted, predicted, truth))
     has_rows = truth.any(axis=0)
     f1 = (2 * hits / np.maximum(n_predicted + n_true, 1))[:, has_rows]
     columns = (
         f1.mean(axis=1),
-        2 * hits.sum(axis=1) / (n_predicted + n_true).sum(axis=1),
-        (f1 * n_true[:, has_rows]).sum(axis=1) / n_true.sum(axis=1),
+        2 * hits.sum(axis=1) / np.maximum((n_predicted + n_true).sum(axis=1), 1),
+        (f1 * n_true[:, has_rows]).sum(axis=1) / np.maximum(n_true.sum(axis=1), 1),
         weights @ exact / weights.sum(axis=1),
         weights @ in_top3 / weights.sum(axis=1),
     )

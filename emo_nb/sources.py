@@ -63,7 +63,9 @@ def download_corpus(corpus: str, folder: Path | None = None) -> Path:
     `EMO_NB_OFFLINE` is set), `SourceError` where a file cannot be had or written, or has another SHA-256.
     """
     if os.environ.get("EMO_NB_OFFLINE"):
-        raise UnreachableError("EMO_NB_OFFLINE is set, so nothing is downloaded; unset it, or name a path with --data")
+        raise UnreachableError(
+            "EMO_NB_OFFLINE is set, so nothing is downloaded; unset it, or name a folder with the corpora in EMO_NB_DATA"
+        )
     folder = folder or cache_dir()
     for remote in REMOTE_FILES[corpus]:
         download(remote.url, remote.sha256, folder / remote.name)

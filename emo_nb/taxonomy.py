@@ -96,9 +96,10 @@ class Task:
     labels: tuple[str, ...]  # in the order that breaks ties
     multi_label: bool = False  # may one text have several?
     maps: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # corpus -> its label -> the task's label
-    split: str = "group"  # or official, where the corpora have one
+    split: str = "group"  # or official, where the corpora have one, or given, where the user's table has one
     unit: str = "utterance"  # what counts as one text of EmpatheticDialogues: one of `UNITS`
     capped: tuple[str, ...] = ()  # labels limited to 10,000 training rows
+    keep_unlabelled: bool = False  # do texts without any label count, as examples that have none of the labels?
 
     def __post_init__(self) -> None:
         if len(set(self.labels)) < 2:
@@ -162,18 +163,25 @@ def get_task(name: str) -> Task:
 
 # %% ../nbs/feasibility/01_taxonomy.ipynb #994ed103
 def custom_task(labels: Iterable[tuple[str, ...]], corpus: str, name: str = "custom") -> Task:
-    "A task from the labels of the user's own table (one tuple a row): multi-label where any row has several."
-    rows = [row for row in labels if row]
+    """A task from the labels of the user's own table (one tuple a row): multi-label where a row has several, or none.
+
+    A row without a label is kept as an example that has none of them. Raises `DataError` for fewer than two labels, or
+    a name that no label can have.
+    """
+    rows = list(labels)
     names = tuple(sorted({label for row in rows for label in row}))
-    if not rows:
+    if not names:
         raise DataError(f"corpus {corpus!r} has no labelled row; add labels")
     if len(names) == 1:
         raise DataError(
             f"corpus {corpus!r} has only one label ({names[0]!r}); add rows of another, because a classifier needs two"
         )
     if taken := RESERVED_COLUMNS & set(names):
-        raise DataError(
-            f"{corpus!r} has a label called {min(taken)!r}, which is the name of a column of the results; rename it"
-        )
-    several = any(len(set(row)) > 1 for row in rows)
-    return Task(name, names, several, {corpus: {label: label for label in names}})
+        why = "which is the name of a column of the results"
+        raise DataError(f"{corpus!r} has a label called {min(taken)!r}, {why}; rename it, or map it with --map")
+    if joined := [label for label in names if "|" in label]:
+        why = "but in the results '|' separates the labels of a row"
+        raise DataError(f"{corpus!r} has a label called {joined[0]!r}, {why}; rename it, or map it with --map")
+    several = any(len(set(row)) != 1 for row in rows)
+    own = {label: label for label in names}
+    return Task(name, names, several, {corpus: own}, keep_unlabelled=several)

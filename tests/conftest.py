@@ -14,10 +14,16 @@ DATA = os.environ.get("EMO_NB_DATA")
 
 
 def pytest_collection_modifyitems(items):
-    "Tests that say how much they tried are those that `make reliability` runs."
+    """Mark the tests that say how much they tried, which `make reliability` runs; deal all tests to the workers.
+
+    The pages come first, each by itself, because they take longest; of any other file, all tests go to one worker.
+    """
     for item in items:
         if "tried" in item.fixturenames:
             item.add_marker("reliability")
+        if item.path.stem != "test_pages":
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    items.sort(key=lambda item: item.path.stem != "test_pages")
 
 
 @pytest.fixture

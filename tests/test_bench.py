@@ -27,10 +27,6 @@ def test_the_smallest_setting_runs_and_every_way_gives_the_same_probabilities(co
         assert values["per_second"][0] > 0
         assert way in done.stdout
     assert {"torch", "onnxruntime", "openvino"} <= set(result["versions"])
-    alone = run(BENCH.with_name("ways.py"), "predict", "emo_nb, float32", "64")
-    assert alone.returncode == 0, alone.stderr
-    change = json.loads(alone.stdout.splitlines()[-1])["largest_change"]
-    assert change == pytest.approx(ways["emo_nb, float32"]["largest_change"][0], abs=1e-5)
 
 
 def test_an_unknown_part_is_refused_in_one_sentence():

@@ -107,7 +107,9 @@ def test_csv_and_jsonl_say_the_same_as_the_table(emo, tiny):
     for form in ("table", "csv", "jsonl"):
         code, written[form], err = emo("predict", "--model", tiny.folder, "--format", form, *texts)
         assert code == 0, err
-        code, out, _ = emo("predict", "--model", tiny.folder, "--format", form, "--out", "new/answer", *texts)
+        code, out, _ = emo(
+            "predict", "--model", tiny.folder, "--format", form, "--out", "new/answer", "--force", *texts
+        )
         assert (code, out, Path("new/answer").read_text(encoding="utf-8")) == (0, "", written[form])
     csv = pd.read_csv(io.StringIO(written["csv"]))
     pd.testing.assert_frame_equal(csv, pd.read_json(io.StringIO(written["jsonl"]), lines=True), atol=1e-6)
@@ -174,8 +176,8 @@ def spoilt(here, tiny):
     (here / "latin1.txt").write_bytes("caf\xe9\n".encode("latin-1"))
     write_own(here / "own.csv", ("anger", "bliss"))
     write_own(here / "one.csv", ("anger",))
-    write_own(here / "few.csv", ("a", "b", "c", "d", "e"), each=3)
-    (here / "rare.csv").write_text((here / "own.csv").read_text() + "only once,rarity\n")
+    write_own(here / "few.csv", ("a", "b", "c", "d", "e"), each=2)
+    write_own(here / "bar.csv", ("a|b", "c"))
     os.mkfifo(here / "pipe")
     for name in ("folder", "finished"):
         (here / name).mkdir()
@@ -188,14 +190,14 @@ LONG = "I am so happy that I could tell everybody about it, " * 8
 MISTAKES = {
     "no such file": ((*RUN, "--data", "nowhere.csv"), "nowhere.csv does not exist"),
     "unknown form": ((*RUN, "--data", "novel.txt"), "novel.txt"),
-    "no such label column": ((*RUN, "--data", "own.csv", *OWN[:3], "mood"), "'mood'", "text, label"),
+    "no such label column": ((*RUN, "--data", "own.csv", *OWN[:3], "mood"), "'mood'", "'text', 'label'"),
     "text column alone": ((*RUN, "--data", "own.csv", *OWN[:2]), "--label-col"),
     "columns without data": ((*RUN, *OWN), "--data"),
     "empty own table": ((*RUN, "--data", "empty.csv", *OWN), "empty.csv"),
     "label outside the task": ((*RUN, "--data", "own.csv", *OWN, "--task", "shared10"), "bliss"),
     "one label": ((*RUN, "--data", "one.csv", *OWN), "'anger'", "two"),
-    "fewer rows than classes": ((*RUN, "--data", "few.csv", *OWN), "15 texts", "5 labels"),
-    "a label with one row": ((*RUN, "--data", "rare.csv", *OWN), "rarity", "three"),
+    "too few of every label": ((*RUN, "--data", "few.csv", *OWN), "'a' has 2 and lacks 1", "'e' has 2", "three"),
+    "a label that joins two": ((*RUN, "--data", "bar.csv", *OWN, "--label-sep", "none"), "'a|b'", "--map"),
     "no archive": ((*RUN, "--data", "cut.tar.gz"), "cut.tar.gz", "cut short"),
     "no such encoder": ((*RUN, "--encoder", "no-such/encoder"), "no-such/encoder"),
     "a text as an encoder": ((*RUN, "--encoder", LONG), "I am so happy"),

@@ -213,5 +213,5 @@ def test_an_odd_csv_is_read_and_its_refused_lines_are_where_prediction_stops(tmp
 
 def test_a_line_of_json_without_its_text_is_named_and_no_other_key_read_in_its_place(tmp_path):
     (tmp_path / "in.jsonl").write_text('{"text": "hello", "id": "1"}\n\n{"id": "2"}\n')
-    with refusal(DataError, "in.jsonl, line 3 has no column 'text'; its columns are: id"):
+    with refusal(DataError, "in.jsonl, line 3 has no column 'text'; its columns are: 'id'"):
         list(iter_texts(tmp_path / "in.jsonl"))

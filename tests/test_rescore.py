@@ -38,11 +38,11 @@ def reached(table, thresholds) -> list[str]:
 
 def test_a_table_of_ones_own_is_scored_on_the_rows_whose_labels_the_map_knows(moods, feelings, caplog):
     table, classifier = evaluate_run(feelings.folder, str(moods), "words", "mood", MAP, show_progress_bar=False)
-    assert list(table.label) == [*["positive"] * 2, *["negative"] * 3, "ambiguous", "positive|ambiguous"]
+    assert list(table.label) == [*["positive"] * 2, *["negative"] * 3, "ambiguous", "positive|ambiguous", ""]
     assert set(table.corpus) == {"moods"}
     assert list(table.predicted) == reached(table, dict(zip(classifier.labels, classifier.thresholds, strict=True)))
-    assert "9 rows" in caplog.text and "1 refused" in caplog.text and "no label" in caplog.text
-    assert "7 of 8 rows have a label that the model knows" in caplog.messages
+    assert "9 rows" in caplog.text and "0 refused" in caplog.text and "rows without a label: 1" in caplog.text
+    assert "7 of 9 rows have a label that the model knows" in caplog.messages
     assert "left out, with their rows: puzzled (1)" in caplog.messages
     assert "labels of the model that no row has: neutral" in caplog.messages
 
@@ -59,7 +59,7 @@ def test_the_command_prints_the_scores_says_what_is_left_out_and_writes_json(fee
     assert code == 0, err
     metrics = json.loads(Path("new/s.json").read_text())["moods"]
     assert "left out, with their rows: puzzled (1)" in plain(out)
-    assert f"moods: macro-F1 {metrics['macro_f1']:.3f}" in plain(out) and "7 test rows" in plain(out)
+    assert f"moods: macro-F1 {metrics['macro_f1']:.3f}" in plain(out) and "8 test rows" in plain(out)
     table, classifier = evaluate_run(feelings.folder, str(moods), "words", "mood", MAP, show_progress_bar=False)
     assert metrics == compute_metrics(table, classifier.labels, classifier.thresholds)["moods"]
 
@@ -147,7 +147,7 @@ MISTAKES = {
     "a map that is a list": ((*SCORE, "--map", "list.json"), "list.json does not hold a JSON object; write it like"),
     "a map onto numbers": ((*SCORE, "--map", "numbers.json"), "numbers.json does not map labels to labels"),
     "a map without a table": (("evaluate", "feelings", "--map", "map.json"), "map", "--data", "--text-col"),
-    "no such column": ((*SCORE[:-1], "feeling", "--map", "map.json"), "'feeling'", "words, mood"),
+    "no such column": ((*SCORE[:-1], "feeling", "--map", "map.json"), "'feeling'", "'words', 'mood'"),
     "scores onto a folder": ((*SCORE, "--map", "map.json", "--out", "only-dev"), "only-dev"),
     "other data than the run's": (
         ("evaluate", "feelings", "--data", "only-dev"),

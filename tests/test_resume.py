@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 from helpers import settle
 
-KILLS = int(os.environ.get("KILLS", 20))
+KILLS = int(os.environ.get("KILLS", 8))
 
 FORKS = """
 import json, os, signal, sys

@@ -62,6 +62,13 @@ def in_forms(name: str, rows: pd.DataFrame, labels: str = "") -> dict[str, bytes
     }
 
 
+def quoted_at_random(texts: pd.Series) -> str:
+    "A table separated by tabs and not quoted, with a quotation mark at the beginning or end of many texts."
+    marks = [('"', ""), ("", '"'), ("", ""), ('"', '"'), ('so "', "")]
+    lines = (f"{a}{text}{b}\tglad" for text, (a, b) in zip(texts, marks * len(texts), strict=False))
+    return "text\tlabel\n" + "\n".join(lines) + "\n"
+
+
 def archived(name: str, data: bytes) -> bytes:
     "A tar archive of one file."
     whole = io.BytesIO()
@@ -95,6 +102,14 @@ def seeds() -> dict[str, bytes]:
         **in_forms("valid", pd.DataFrame(lines, columns=header)),
         **in_forms("own", own),
         **in_forms("answers", answers),
+        "loose.tsv": quoted_at_random(plain.text).encode(),
+        "bars.csv": "".join(
+            f"{label or 'sad'}|{text}|\n" for text, label in zip(plain.text, own.label, strict=True)
+        ).encode(),
+        "list.json": own.to_json(orient="records", indent=1).encode(),
+        "own.csv.gz": gzip.compress(own.to_csv(index=False).encode(), mtime=0),
+        "own-utf16.csv": own.to_csv(index=False).encode("utf-16"),
+        "marks.csv": raw.to_csv(index=False, columns=["text", "joy", "anger", "love"]).encode(),
         "predictions.csv": format_csv(answers.assign(corpus="mine", predicted="glad", confidence=0.75)).encode(),
         "train-talk.tar.gz": gzip.compress(archived("train.csv", dialogues), mtime=0),
         "train-talk.tar": archived("train.csv", dialogues),
@@ -170,7 +185,12 @@ def make_case(number: int, folder: Path):
     columns = COLUMN_NAMES.get(Path(name).stem, ("text", "label", "id"))
     readers = [
         partial(read_corpus, path, dice.choice(UNITS), dice.choice(("full", "full", "full", "study"))),
-        partial(read_table, path, *columns[: dice.choice((2, 3))]),
+        partial(
+            read_table,
+            path,
+            *columns[: dice.choice((0, 0, 2, 2, 2, 3))],
+            label_sep=dice.choice((None, None, ",", "none")),
+        ),
         partial(all_texts, file, dice.choice((None, columns[0]))),
     ]
     if file.suffix.lower() in TABLE_SUFFIXES:
@@ -191,11 +211,18 @@ def rows_and_texts(file: Path, column: str) -> list[str]:
     except EmoNbError as error:
         stopped = str(error)
     try:
-        rows, refused = read_table_file(str(file), file.read_bytes())
+        table = read_table_file(str(file), file.read_bytes(), [column])
     except DataError:
         assert stopped or file.suffix == ".parquet"  # of which another column may be damaged
         raise
-    lines = [*rows[LINE_COLUMN], *refused.line] if len(rows) else list(refused.line)
+    rows, refused = table.rows, table.refused
+    lines = [*rows[LINE_COLUMN], *refused.line]
+    if counts := table.table.lines:
+        of_no_row = counts["header"] + counts["blank"] + counts["continued"]
+        assert counts["lines"] == len(lines) + of_no_row, f"{len(lines)} rows do not add up to the lines: {counts}"
+        data = file.read_bytes()
+        if not set(data) & {0, 13} and data[:2] not in (b"\x1f\x8b", b"\xff\xfe", b"\xfe\xff"):
+            assert counts["lines"] == data.count(b"\n") + (data[-1:] not in (b"", b"\n")), "a line is not counted"
     assert len(set(lines)) == len(lines), "a row is kept and refused, or twice"
     if (count := rows_in(file)) is not None and list(rows.columns).count(column) < 2:
         assert len(lines) == count, f"{count} rows, of which {len(lines)} are accounted for"
@@ -243,6 +270,8 @@ def rows_in(file: Path) -> int | None:
     data, suffix = file.read_bytes(), file.suffix.lower()
     if suffix == ".parquet":
         return read_metadata(io.BytesIO(data)).num_rows
+    if file.stem == "bars" or data.startswith((b"\x1f\x8b", b"PAR1", b"[")):  # no header, or not what the name says
+        return None
     lines = data.removeprefix(b"\xef\xbb\xbf").split(b"\n")
     if suffix == ".jsonl":
         return sum(1 for line in lines if line.strip(b" \t\r"))

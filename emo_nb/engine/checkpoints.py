@@ -9,6 +9,7 @@ transformers' model code takes longer than reading the weights.
 
 import math
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -233,6 +234,12 @@ def _no_name(name: str) -> bool:
     return False
 
 
+# Weights that only a classifier has, as transformers' architectures call them
+_OF_HEAD = re.compile(
+    r"([a-z_]+\.)?(classifier|score|pre_classifier|classification_head|pooler|head|sequence_summary)\."
+)
+
+
 def check_loading_report(
     report: dict[str, Any],  # transformers' `output_loading_info`
     where: Path | str,
@@ -244,6 +251,11 @@ def check_loading_report(
         shapes = f"have the shape {tuple(stored)}, and should have {tuple(wanted)}"
         raise ModelError(f"{where}: the weights {name} {shapes}: they are another model's; get the model anew")
     if missing := sorted(name for name in report["missing_keys"] if not may_be_missing(name)):
+        if all(_OF_HEAD.match(name) for name in missing) and any(name.endswith(".weight") for name in missing):
+            raise ModelError(
+                f"{where} is an encoder without a classifier (the weights {missing[0]} are missing); train one on it with "
+                "`emo-nb run --encoder`, or name another model"
+            )
         raise ModelError(f"{where}: the weights {missing[0]} are missing; get the model anew")
     names = (name for name in report["unexpected_keys"] if not name.endswith("position_ids"))
     if unexpected := sorted(name for name in names if not may_be_unexpected(name)):

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from ..core import DataError, first_line
 
-TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 MAX_BYTES = 2_000_000_000  # that one archive may unpack to
 MAX_MEMBERS = 1000
 MAX_HEADER_BYTES, MAX_TOTAL_HEADER_BYTES = 1 << 13, 1 << 21  # of one member, of all of them
@@ -34,13 +34,20 @@ def read_files(path: Path) -> Iterator[tuple[str, bytes]]:
     tables = [path]
     if path.is_dir():
         try:
-            tables = [p for p in sorted(path.iterdir()) if p.suffix.lower() in TABLE_SUFFIXES and p.name[0] != "."]
+            files = [file for file in sorted(path.iterdir()) if file.name[0] != "."]
+            # a folder of tables may hold settings in .json; one without tables holds tables in it
+            tables = [file for file in files if is_table_name(file.name)] or [f for f in files if f.suffix == ".json"]
         except OSError as error:
             raise DataError(f"{path} cannot be read ({error.strerror}); name another, or repair it") from error
         if not tables:
             raise DataError(f"{path} {_NO_TABLE}")
     for table in tables:
         yield printable_name(table.name), _read_bytes(table)
+
+
+def is_table_name(name: str) -> bool:
+    "Whether a name ends as one of a table does, gzipped or not."
+    return Path(name.lower().removesuffix(".gz")).suffix in TABLE_SUFFIXES
 
 
 def printable_name(name: str) -> str:
@@ -116,7 +123,7 @@ def _archive_members(stream: _BoundedTar) -> Iterator[tuple[str, bytes]]:
         for count, member in enumerate(archive, 1):
             inside = PurePosixPath(member.name)
             _check_member(member, inside, count, stream)
-            if inside.suffix.lower() not in TABLE_SUFFIXES or inside.name[0] == ".":
+            if not is_table_name(inside.name) or inside.name[0] == ".":
                 continue
             name = printable_name(inside.name)
             if name in seen:

@@ -93,7 +93,7 @@ def _retrieve(url: str, sha256: str, target: Path) -> None:
         with tqdm(total=1, unit="B", unit_scale=True, leave=False, desc=target.name) as bar:  # pooch sets the total
             pooch.HTTPDownloader(progressbar=bar, timeout=SILENCE_SECONDS)(*args)
 
-    by_hand = "download it by hand and name it with --data"
+    by_hand = "download it by hand, and name its folder in EMO_NB_DATA"
     if not is_reachable(url):
         raise UnreachableError(f"{url} cannot be reached (no answer within {ANSWER_SECONDS} seconds); {by_hand}")
     pooch.get_logger().setLevel(logging.ERROR)

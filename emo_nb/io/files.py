@@ -106,16 +106,25 @@ def check_output_dir(path: Path, marker: str, force: bool) -> None:
         )
 
 
-def check_output_file(path: Path, force: bool) -> None:
-    "Raise `ConfigError` where `path` exists, unless it is a file and may be replaced (`force`)."
-    if not os.path.exists(path):
-        return
-    if not os.path.isfile(path):
-        raise ConfigError(f"{path} is not a file but a folder, a pipe or a device; name another place with --out")
-    if not force:
+def check_output_file(path: Path, force: bool = False) -> None:
+    """Raise `ConfigError` where no file can be written at `path`, or one is there already and `force` is not given.
+
+    What can be known without writing is checked: a command asks before its long work.
+    """
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise ConfigError(f"{path} is not a file but a folder, a pipe or a device; name another with --out")
+    if os.path.exists(path) and not force:
         raise ConfigError(
             f"{path} already exists and is kept; pass --force to replace it, or name another file with --out"
         )
+    try:
+        with suppress(FileNotFoundError):
+            os.stat(path)  # a name may be too long, or lie below a file
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written ({first_line(error)}); name another place with --out") from error
+    parent = next(folder for folder in path.absolute().parents if folder.exists())
+    if not os.access(parent, os.W_OK):
+        raise ConfigError(f"{path} cannot be written ({parent} is read-only); name another place with --out")
 
 
 @contextmanager

@@ -1,119 +1,286 @@
-"""One reader for each format, used for training tables, evaluation and prediction alike: CSV/TSV, JSON Lines, Parquet.
+"""One reader for each format, used for training tables, evaluation and prediction alike: CSV/TSV, JSON, Parquet.
 
-`open_table` yields a file's rows one after the other, so a file of any size is read in constant memory. Every row
-arrives: as its cells, or as the reason why it is refused, with the line on which it begins. `read_table_file` collects
-them into a frame; `iter_texts` takes one column and stops at the first row that is refused.
+`open_table` yields a file's rows one after the other, so a file of any size is read in constant memory (a JSON document
+that is not JSON Lines is read whole). Every row arrives: as its cells, or as the reason why it is refused, with the line
+on which it begins. `read_table_file` collects them into a frame; `iter_texts` takes one column and stops at the first
+row that is refused. What had to be decided to read a file is said in `Table.notes`.
+
+Quotation marks. In a file separated by commas or semicolons, quotes enclose a field. In a file separated by tabs or bars
+they are ordinary characters, unless the file shows otherwise: a quoted header, a doubled quote within a quoted field, or
+rows that have the header's number of fields only if quotes enclose. A quote that opens a field and swallows whole rows is
+refused alone, with its line, and the lines after it are read. So the lines of a text file always add up: header, rows,
+further lines of rows, blank lines, refused lines.
 
 Two published layouts are recognised by their first line, because they look like CSV and are not: GoEmotions' splits
 have no header, and in EmpatheticDialogues a quotation mark is an ordinary character (a comma is written `_comma_`).
 """
 
 import csv
-import io
 import json
 import os
 import re
 import reprlib
-from collections.abc import Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, field
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-import numpy as np
 import pandas as pd
 
-from ..core import DataError, EmoNbError, TextError, first_line
+from ..core import DataError, EmoNbError, TextError, first_line, warn_once
+from .formats import HEAD_BYTES, is_json, is_parquet, open_stream, open_text, text_encoding
 from .writers import has_our_header, restore_row
 
 FILE_COLUMN, LINE_COLUMN = "file of emo_nb", "line of emo_nb"  # no column of a user has these names
 EMPATHETIC_COLUMNS = {"conv_id", "utterance_idx", "context", "prompt", "speaker_idx", "utterance"}
+SEPARATOR_NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 _SPLIT_LINE = re.compile(r"[^\t]*\t\d+(,\d+)*\t\w+\r?$")  # text, label ids, comment id: the splits have no header
-_HEAD_BYTES = 1 << 16  # of a file, read to recognise its layout
-_NOT_UTF8 = "not UTF-8"
+_NOT_UTF8 = "not UTF-8 (Windows-1252?)"
+HEADER_NAMES = {"text", "tweet", "utterance", "sentence", "label", "labels", "emotion", "sentiment"}  # of any header
 
 
 class Row(NamedTuple):
     "One row of a table."
 
     line: int  # on which it begins, from 1 on; in Parquet the number of the row
-    cells: Any  # a list in the order of the columns, or in JSON Lines a dict; None where it is refused
+    cells: Any  # a list in the order of the columns, or in JSON a dict; None where it is refused
     refused: str = ""  # the reason
 
 
 @dataclass
 class Table:
-    "An open table: its columns where the file names them at its beginning (not in JSON Lines), and its rows."
+    "An open table: its columns where the file names them at its beginning (not in JSON), and its rows."
 
     columns: list[str] | None
     rows: Iterator[Row]
+    notes: list[str] = field(default_factory=list)  # what was decided to read it
+    label_names: dict[str, list[str]] = field(
+        default_factory=dict
+    )  # column -> names of its numbers, as Parquet has them
+    has_header: bool = True
+    # of a text file, counted while its rows are read: all lines, header, blank, continued (further lines of a row)
+    lines: Counter[str] = field(default_factory=Counter)
 
 
 @contextmanager
-def open_table(name: str, source: Path | bytes, columns: Iterable[str] | None = None) -> Iterator[Table]:
-    """Open a table by the ending of `name`: .parquet, .jsonl, and CSV or TSV for any other.
+def open_table(name: str, source: Path | bytes, wanted: Sequence[str] | None = None) -> Iterator[Table]:
+    """Open a table: Parquet, JSON or JSON Lines by ending or content, and CSV or TSV for any other.
 
-    `source` is a path or the content. `columns` limits what is read from Parquet. Raises `DataError` for a header or
-    a Parquet file that cannot be read.
+    `source` is a path or the content, gzipped or not. `wanted` names columns: only these are read from Parquet, and
+    where a first line holds them it is a header. Raises `DataError` for a file that is no table.
     """
-    suffix = Path(name).suffix.lower()
-    with open(source, "rb") if isinstance(source, Path) else io.BytesIO(source) as stream:
-        if suffix == ".parquet":
-            yield _parquet_table(name, stream, columns)
-        elif suffix == ".jsonl":
-            yield Table(None, _json_rows(stream))
-        else:
-            yield _text_table(name, stream)
+    with open_stream(name, source) as (name, stream, head):
+        try:
+            if is_parquet(head) or Path(name).suffix.lower() == ".parquet":
+                yield _parquet_table(name, stream, wanted)
+            elif is_json(name, head):
+                yield _json_table(name, stream, head)
+            else:
+                yield _text_table(name, stream, head, wanted or ())
+        except UnicodeDecodeError as error:
+            raise DataError(f"{name} is damaged {text_encoding(head).upper()}; save it as UTF-8") from error
 
 
-def _text_table(name: str, stream: BinaryIO) -> Table:
+# ---- CSV and TSV
+
+
+def _text_table(name: str, stream: BinaryIO, head: bytes, wanted: Sequence[str]) -> Table:
     "A CSV or TSV file, or one of the two published layouts."
-    head = stream.read(_HEAD_BYTES).decode("utf-8-sig", errors="surrogateescape")
-    stream.seek(0)
-    first = head.split("\n", 1)[0]
+    start = head.decode(text_encoding(head), errors="replace").removeprefix("\ufeff")
+    first, lines = start.split("\n", 1)[0], Counter[str]()
     if _SPLIT_LINE.match(first):
-        columns = ["text", "labels", "id"]
-        return Table(columns, _checked(_unquoted_rows(stream, "\t"), len(columns)))
+        rows = _unquoted_rows(open_text(stream, head, "\n"), "\t", lines)
+        return Table(["text", "labels", "id"], _checked(rows, 3, "\t"), has_header=False, lines=lines)
     if set(first.strip().split(",")) >= EMPATHETIC_COLUMNS:
         columns = first.strip().split(",")
-        return Table(columns, _checked(islice(_unquoted_rows(stream, ","), 1, None), len(columns)))
-    lines = io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape", newline="")
-    rows = _quoted_rows(lines, detect_separator(re.split(r"[\r\n]", head, maxsplit=1)[0]))
+        rows = _unquoted_rows(open_text(stream, head, "\n"), ",", lines)
+        lines["header"] = len(list(islice(rows, 1)))
+        return Table(columns, _checked(rows, len(columns), ","), lines=lines)
+    separator, is_announced = detect_separator(name, start)
+    notes = [] if separator == "," else [f"separated by {SEPARATOR_NAMES.get(separator, separator)}s"]
+    quotes_enclose = True
+    if separator in "\t|" and _holds_quotes(stream):
+        quotes_enclose = _quotes_enclose(stream, head, separator)
+        notes.append("quotation marks " + ("enclose fields" if quotes_enclose else "are part of the text"))
+    reader = _quoted_rows if quotes_enclose else _unquoted_rows
+    rows = reader(open_text(stream, head, "" if quotes_enclose or "\n" not in start else "\n"), separator, lines)
+    if is_announced:
+        lines["header"] = len(list(islice(rows, 1)))
+    return _headed_table(name, start, rows, separator, Table(None, rows, notes, lines=lines), wanted)
+
+
+def _headed_table(
+    name: str, start: str, rows: Iterator[Row], separator: str, table: Table, wanted: Sequence[str]
+) -> Table:
+    "The table with its columns: those of its header, or numbers from 1 on where it has none."
     header = next(rows, Row(1, []))
     if header.refused:
-        raise DataError(f"{name}, line 1: {header.refused}; repair its header, then try again")
-    ours = has_our_header(head, header.cells)
-    columns = [column.encode(errors="replace").decode() for column in header.cells]  # they may stand in a message
-    return Table(columns, _checked(_restored(rows, header.cells) if ours else rows, len(columns)))
+        raise DataError(f"{name}, line {header.line}: {header.refused}; repair its header, then try again")
+    ahead = list(islice(rows, 50))
+    following: Iterator[Row] = chain(ahead, rows)
+    table.has_header = _is_header(header.cells, [row.cells for row in ahead], wanted)
+    if table.has_header:
+        table.lines["header"] += bool(header.cells)
+        table.columns = [cell.encode(errors="replace").decode() for cell in header.cells]  # they may stand in a message
+        if has_our_header(start, header.cells):
+            following = _restored(following, header.cells)
+        again = (row._replace(cells=None, refused="the header again") if row.cells == header.cells else row
+                 for row in following)  # fmt: skip
+        table.rows = _checked(again, len(header.cells), separator)
+        return table
+    width = len(header.cells) - (separator == "|" and header.cells[-1].strip() == "")
+    table.columns = [str(number) for number in range(1, width + 1)]
+    table.notes.append("no header: its columns are numbered from 1 on")
+    table.rows = _checked(chain([header], following), width, separator)
+    return table
 
 
-def detect_separator(header: str) -> str:
-    "Comma, semicolon or tab: the one that the header has most of, outside quotes."
-    return max(",;\t", key=re.sub(r'"[^"]*"', "", header).count)
+def detect_separator(name: str, start: str) -> tuple[str, bool]:
+    """The separator of a file that begins with `start`, and whether its first line is Excel's `sep=`.
+
+    Of comma, semicolon, tab and bar in the first line, the one of which most lines have as many; in a `.tsv`, the tab.
+    """
+    if announced := re.match(r"sep=([^\r\n])\r?\n", start):
+        return announced[1], True
+    lines = [line for line in re.split(r"\r\n|\r|\n", re.sub(r'"[^"]*"', "", start)) if line.strip(" ")]
+    lines = lines[: -1 if len(start) > HEAD_BYTES // 2 and len(lines) > 1 else None][:50] or [""]
+    if Path(name).suffix.lower() == ".tsv" and "\t" in lines[0]:
+        return "\t", False
+
+    def consistency(separator: str) -> tuple[float, bool, int]:
+        counts = [line.count(separator) for line in lines]
+        return counts[1:].count(counts[0]) / max(1, len(lines) - 1), separator != "|", counts[0]
+
+    return max([one for one in "\t,;|" if one in lines[0]] or [","], key=consistency), False
 
 
-def _unquoted_rows(stream: BinaryIO, separator: str) -> Iterator[Row]:
-    "Rows of a file in which a quotation mark is an ordinary character, and only a newline ends a row."
-    for number, line in enumerate(io.TextIOWrapper(stream, "utf-8-sig", "surrogateescape", newline="\n"), 1):
+def _is_header(first: list[str], others: Sequence[list[str] | None], wanted: Sequence[str]) -> bool:
+    """Whether a first line is a header.
+
+    It is none where the user numbers the columns, or where it is like the lines below: one of its cells stands again in
+    the same column, or is a number as all below it are.
+    """
+    names = {loose_name(cell) for cell in first}
+    if names & ({loose_name(name) for name in wanted} | HEADER_NAMES) or len(first) < 2:
+        return True
+    if wanted and all(name.isdecimal() and 1 <= int(name) <= len(first) for name in wanted):
+        return False
+    rows = [cells for cells in others if cells and len(cells) == len(first) and cells != first]
+    for cell, column in zip(first, zip(*rows, strict=True), strict=False):
+        if cell.strip() and (cell in column or (len(column) > 1 and all(map(_is_number, (cell, *column))))):
+            return False
+    return True
+
+
+def _is_number(cell: str) -> bool:
+    return bool(re.fullmatch(r"\s*-?\d+(\.\d+)?\s*", cell))
+
+
+def _holds_quotes(stream: BinaryIO) -> bool:
+    "Whether there is a quotation mark in a stream, which is left at its beginning."
+    holds = any(b'"' in block for block in iter(lambda: stream.read(2**20), b""))
+    stream.seek(0)
+    return holds
+
+
+def _quotes_enclose(stream: BinaryIO, head: bytes, separator: str) -> bool:
+    "Whether a file separated by tabs or bars shows that quotes enclose its fields; the stream is left at its beginning."
+    text = open_text(stream, head, "\n")
+    rows = _unquoted_rows(text, separator, Counter())
+    header = next(rows, Row(1, [""])).cells
+    shown, lost = all(map(_QUOTED.fullmatch, header)), 0
+    for row in rows:
+        lost += _fitted(row.cells, len(header), separator) is None
+        shown = shown or any('"' in cell and _shows_quoting(cell) for cell in row.cells)
+    text.detach()
+    stream.seek(0)
+    if not shown and not lost:
+        return False
+    text = open_text(stream, head)
+    quoted = _quoted_rows(text, separator, Counter())
+    lost_quoted = sum(bool(row.refused) or _fitted(row.cells, len(header), separator) is None for row in quoted)
+    text.detach()
+    stream.seek(0)
+    return lost_quoted < lost or (shown and lost_quoted == lost)
+
+
+_QUOTED = re.compile(r'"(?:[^"]|"")*"\r?')
+
+
+def _shows_quoting(field: str) -> bool:
+    "Whether a field is enclosed in quotes and holds what only quoting explains: a doubled quote, a carriage return."
+    return bool(_QUOTED.fullmatch(field)) and ('""' in field[1:].rstrip("\r")[:-1] or "\r" in field.rstrip("\r"))
+
+
+def _unquoted_rows(text: Iterable[str], separator: str, lines: Counter[str]) -> Iterator[Row]:
+    "Rows of a file in which a quotation mark is an ordinary character; every line is a row."
+    for number, line in enumerate(text, 1):
+        lines["lines"] += 1
         if line.strip(" \r\n"):
             yield Row(number, line.removesuffix("\n").rstrip("\r").split(separator))
+        else:
+            lines["blank"] += 1
 
 
-def _quoted_rows(lines: Iterable[str], separator: str) -> Iterator[Row]:
-    "Rows of a CSV file with quoting; the line is the one on which the row begins."
+class _Lines:
+    "Lines of a text, of which some can be given back; `taken` are those taken since it was last emptied."
+
+    def __init__(self, text: Iterable[str]):
+        self.text, self.returned, self.taken = iter(text), deque[str](), list[str]()
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        self.taken.append(self.returned.popleft() if self.returned else next(self.text))
+        return self.taken[-1]
+
+    def give_back(self, lines: Sequence[str]) -> None:
+        self.returned.extendleft(reversed(lines))
+
+
+def _quoted_rows(text: Iterable[str], separator: str, lines: Counter[str]) -> Iterator[Row]:
+    """Rows of a CSV file with quoting; the line is the one on which the row begins.
+
+    Of a row with broken quoting only the first line is refused, and the next row begins on the line after it.
+    """
     csv.field_size_limit(2**31 - 1)
-    reader = csv.reader(lines, delimiter=separator, strict=True)
+    source, number, width = _Lines(text), 1, 0
+    reader = csv.reader(source, delimiter=separator, strict=True)
     while True:
-        number = reader.line_num + 1
+        source.taken.clear()
+        cells, problem = None, ""
         try:
-            if cells := next(reader):
-                yield Row(number, cells)
+            cells = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            span = f", which spans {reader.line_num - number + 1} lines" if reader.line_num > number else ""
-            yield Row(number, None, f"broken quoting ({error}{span})")
+            unclosed = "a quotation mark is opened and never closed"
+            problem = f"broken quoting ({unclosed if 'unexpected end' in str(error) else error})"
+        if len(source.taken) > 1 and not problem and _swallows_rows(source.taken, separator, width):
+            problem = "broken quoting (a quotation mark opens here, and what follows up to the next looks like rows)"
+        if problem:
+            source.give_back(source.taken[1:])
+            reader = csv.reader(source, delimiter=separator, strict=True)
+        count = 1 if problem else len(source.taken)
+        lines["lines"] += count
+        lines["blank" if cells == [] else "continued"] += count - bool(cells or problem)
+        if cells or problem:
+            yield Row(number, None if problem else cells, problem)
+            width = width or len(cells or "")
+        number += count
+
+
+def _swallows_rows(taken: Sequence[str], separator: str, width: int) -> bool:
+    "Whether most lines of one row in quotes have, each by itself, as many fields as the header, and so are rows."
+    if width < 2 or len(taken) < (2 if separator == "\t" else 3):
+        return False
+    fields = [line.rstrip("\r\n").split(separator) for line in taken]
+    rows = [parts for parts in fields if len(parts) == width and not any(part[:1] == " " for part in parts[1:])]
+    return 2 * len(rows) > len(taken)
 
 
 def _restored(rows: Iterable[Row], header: list[str]) -> Iterator[Row]:
@@ -123,17 +290,33 @@ def _restored(rows: Iterable[Row], header: list[str]) -> Iterator[Row]:
         yield row._replace(cells=restore_row(header, row.cells)) if restorable else row
 
 
-def _checked(rows: Iterable[Row], width: int) -> Iterator[Row]:
+def _fitted(cells: list[str], width: int, separator: str) -> list[str] | None:
+    "The cells of a row of the header's width; a bar at the end of a line closes it. None where they do not fit."
+    if separator == "|" and len(cells) == width + 1 and not cells[-1].strip():
+        cells = cells[:-1]
+    return cells if len(cells) == width else None
+
+
+def _checked(rows: Iterable[Row], width: int, separator: str) -> Iterator[Row]:
     "Refuse rows with a wrong number of cells, and rows that are not UTF-8."
     for row in rows:
         if row.refused:
             yield row
-        elif len(row.cells) != width:
-            yield Row(row.line, None, f"{len(row.cells)} fields where the header has {width}")
-        elif not _is_unicode("".join(row.cells)):
+        elif (cells := _fitted(row.cells, width, separator)) is None:
+            yield Row(row.line, None, _width_problem(row.cells, width, SEPARATOR_NAMES.get(separator, separator)))
+        elif not _is_unicode("".join(cells)):
             yield Row(row.line, None, _NOT_UTF8)
         else:
-            yield row
+            yield row._replace(cells=cells)
+
+
+def _width_problem(cells: list[str], width: int, separator: str) -> str:
+    "Why a row does not fit its header, with the likeliest cause."
+    cause = ""
+    if len(cells) > width:
+        at_end = not "".join(cells[width:]).strip()
+        cause = f" (a {separator} at the end of the line?)" if at_end else f" (a {separator} within a field?)"
+    return f"{len(cells)} field{'s'[: len(cells) != 1]} where the header has {width}{cause}"
 
 
 def _is_unicode(text: str) -> bool:
@@ -145,10 +328,40 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def _json_rows(stream: BinaryIO) -> Iterator[Row]:
+# ---- JSON
+
+
+def _json_table(name: str, stream: BinaryIO, head: bytes) -> Table:
+    "JSON Lines, or a JSON document with a list of objects."
+    start = head.decode(text_encoding(head), errors="replace").removeprefix("\ufeff").lstrip()
+    promised = Path(name).suffix.lower() in (".jsonl", ".ndjson")
+    first, *others = [line for line in start.split("\n", 20) if line.strip()] or [""]
+    in_lines = promised or not start or (bool(others) and _is_object(first) and others[0].lstrip().startswith("{"))
+    if not in_lines or re.match(r'\[\s*[{"]', start):
+        try:
+            rows = list(_document_rows(stream.read().decode(text_encoding(head), "surrogateescape")))
+            return Table(None, iter(rows), ["a JSON document, whose rows are counted"])
+        except (ValueError, RecursionError) as error:
+            if not promised:
+                raise DataError(f"{name} is not JSON ({first_line(error)}); repair it") from error
+            stream.seek(0)
+    lines = Counter[str]()
+    return Table(None, _json_rows(open_text(stream, head, "\n"), lines), lines=lines)
+
+
+def _is_object(line: str) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _json_rows(text: Iterable[str], lines: Counter[str]) -> Iterator[Row]:
     "Rows of a JSON Lines file: one object a line; blank lines are skipped."
-    for number, line in enumerate(io.TextIOWrapper(stream, "utf-8-sig", "surrogateescape", newline="\n"), 1):
+    for number, line in enumerate(text, 1):
+        lines["lines"] += 1
         if not line.strip(" \t\r\n"):
+            lines["blank"] += 1
             continue
         if not _is_unicode(line):
             yield Row(number, None, _NOT_UTF8)
@@ -161,15 +374,103 @@ def _json_rows(stream: BinaryIO) -> Iterator[Row]:
             yield Row(number, content) if isinstance(content, dict) else Row(number, None, "not a JSON object")
 
 
-def _parquet_table(name: str, stream: BinaryIO, wanted: Iterable[str] | None) -> Table:
-    "A Parquet file: all of its columns, or the `wanted` ones."
+_NESTS = (
+    "episodes",
+    "scenes",
+    "utterances",
+    "data",
+    "rows",
+    "examples",
+    "items",
+)  # keys under which documents have rows
+
+
+def _document_rows(text: str) -> Iterator[Row]:
+    "Rows of a JSON document: the objects of its list, counted from 1. Texts alone are rows with a `text`."
+    if not _is_unicode(text):
+        raise ValueError(_NOT_UTF8)
+    for number, record in enumerate(_records(json.loads(text), {}), 1):
+        record = {"text": record} if isinstance(record, str) else record
+        yield Row(number, record) if isinstance(record, dict) else Row(number, None, "not a JSON object")
+
+
+def _records(value: Any, above: dict[str, Any]) -> Iterator[Any]:
+    "The records in a JSON value, each with the numbers and strings of the objects that it stands in."
+    if isinstance(value, list):
+        for one in value:
+            yield from _records(one, above) if isinstance(one, dict) and _nest(one) else [_below(one, above)]
+    elif isinstance(value, dict) and (nest := _nest(value)):
+        yield from _records(
+            value[nest], {**above, **{k: v for k, v in value.items() if isinstance(v, (str, int, float))}}
+        )
+    elif isinstance(value, dict) and value and all(isinstance(column, dict) for column in value.values()):
+        columns = {name: list(column.values()) for name, column in value.items()}  # as pandas writes a frame
+        yield from (dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True))
+    else:
+        yield _below(value, above)
+
+
+def _below(record: Any, above: dict[str, Any]) -> Any:
+    "A record with what its surroundings say; a data server's `row` in place of its wrapping."
+    if isinstance(record, dict) and isinstance(record.get("row"), dict):
+        record = record["row"]
+    return {**above, **record} if isinstance(record, dict) else record
+
+
+def _nest(value: dict[str, Any]) -> str | None:
+    "The key of an object under which its rows stand."
+    nests = [name for name in _NESTS if isinstance(value.get(name), list) and value[name]]
+    return nests[0] if nests and isinstance(value[nests[0]][0], dict) else None
+
+
+def nested_cell(cells: dict[str, Any], name: str) -> Any:
+    "A cell of a JSON row by its key or its path, such as `data.text`; a list on the way gives a list."
+    if name in cells or "." not in name:
+        return cells.get(name)
+    value: Any = cells
+    for key in name.split("."):
+        if isinstance(value, list):
+            parts = [one[key] for one in value if isinstance(one, dict) and key in one]
+            value = [part for one in parts for part in (one if isinstance(one, list) else [one])]
+        else:
+            value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def nested_names(cells: dict[str, Any], most: int = 3) -> list[str]:
+    "The keys of a JSON row, and the paths into the objects in it."
+    names = []
+    for key, value in cells.items():
+        value = value[0] if isinstance(value, list) and value else value
+        inner = nested_names(value, most - 1) if isinstance(value, dict) and most else []
+        names += [str(key), *(f"{key}.{name}" for name in inner)]
+    return names
+
+
+# ---- Parquet
+
+
+def _parquet_table(name: str, stream: BinaryIO, wanted: Sequence[str] | None) -> Table:
+    "A Parquet file: the `wanted` columns where it has them all, else all of its columns."
     from pyarrow.parquet import ParquetFile
 
     with _parquet_errors(name):
         file = ParquetFile(stream)
-        names = file.schema_arrow.names
-    columns = names if wanted is None else [column for column in names if column in set(wanted)]
-    return Table(columns, _parquet_rows(name, file, None if wanted is None else columns))
+        columns = file.schema_arrow.names
+    if wanted and set(wanted) <= set(columns):
+        columns = [column for column in columns if column in wanted]
+    names = _class_labels(file.schema_arrow.metadata or {})
+    return Table(columns, _parquet_rows(name, file, columns), label_names=names)
+
+
+def _class_labels(metadata: dict[bytes, bytes]) -> dict[str, list[str]]:
+    "The names of numbered labels by column, as the datasets library writes them into the schema (`ClassLabel`)."
+    try:
+        features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
+        kinds = {column: feature.get("feature", feature) for column, feature in features.items()}
+        return {column: list(map(str, kind["names"])) for column, kind in kinds.items() if kind.get("names")}
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
+        return {}
 
 
 def _parquet_rows(name: str, file: Any, columns: list[str] | None) -> Iterator[Row]:
@@ -192,11 +493,36 @@ def _parquet_errors(name: str) -> Iterator[None]:
         raise DataError(f"{name} is not a readable Parquet file ({first_line(error)}); write it anew") from error
 
 
-def read_table_file(name: str, content: bytes) -> tuple[pd.DataFrame, pd.DataFrame]:
-    "A file's rows with their file and line (`FILE_COLUMN`, `LINE_COLUMN`), and its refused rows (file, line, reason)."
+@dataclass
+class TableFile:
+    "A whole file: its rows with their place (`FILE_COLUMN`, `LINE_COLUMN`), its refused rows (file, line, reason)."
+
+    rows: pd.DataFrame
+    refused: pd.DataFrame
+    table: Table  # columns, notes, names of labels, lines
+
+    @property
+    def columns(self) -> list[str]:
+        "The names of the columns, in JSON those of the first row with the paths into it."
+        if self.table.columns is not None:
+            return self.table.columns
+        names = [name for name in self.rows.columns if name not in (FILE_COLUMN, LINE_COLUMN)]
+        first = self.rows.iloc[0].drop([FILE_COLUMN, LINE_COLUMN]).to_dict() if len(self.rows) else {}
+        return list(dict.fromkeys([*names, *nested_names(first)]))
+
+    def column(self, name: str) -> pd.Series:
+        "A column, or what stands at a path into the objects of JSON rows."
+        if name in self.rows.columns:
+            return self.rows[name]
+        cells = self.rows.to_dict("records")
+        return pd.Series([nested_cell(row, name) for row in cells], index=self.rows.index, dtype=object)
+
+
+def read_table_file(name: str, content: bytes, wanted: Sequence[str] | None = None) -> TableFile:
+    "All rows of a file, those that are refused apart; `wanted` names columns that its header may have."
     rows: list[Any] = []
     refused = []
-    with open_table(name, content) as table:
+    with open_table(name, content, wanted) as table:
         for row in table.rows:
             if not row.refused and table.columns is None and not _is_unicode(json.dumps(row.cells, ensure_ascii=False)):
                 row = Row(row.line, None, "an unpaired surrogate (half of a character)")
@@ -206,8 +532,8 @@ def read_table_file(name: str, content: bytes) -> tuple[pd.DataFrame, pd.DataFra
                 rows.append({**row.cells, FILE_COLUMN: name, LINE_COLUMN: row.line})
             else:
                 rows.append([name, row.line, *row.cells])
-    columns = None if table.columns is None else [FILE_COLUMN, LINE_COLUMN, *table.columns]
-    return pd.DataFrame(rows, columns=columns, dtype=object), refused_rows(refused)
+    columns = None if table.columns is None and rows else [FILE_COLUMN, LINE_COLUMN, *(table.columns or [])]
+    return TableFile(pd.DataFrame(rows, columns=columns, dtype=object), refused_rows(refused), table)
 
 
 def refused_rows(rows: Iterable[tuple[str, int, str]]) -> pd.DataFrame:
@@ -215,20 +541,22 @@ def refused_rows(rows: Iterable[tuple[str, int, str]]) -> pd.DataFrame:
     return pd.DataFrame(list(rows), columns=["file", "line", "reason"])
 
 
-def cell_text(value: Any) -> str:
-    "A cell as a string: a whole number without its decimal point; empty for what is neither string nor number."
-    value = value.item() if isinstance(value, np.generic) else value
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value) if isinstance(value, (str, int, float)) and value == value else ""
-
-
 def list_names(names: Iterable[object], most: int = 12) -> str:
-    "The first names of columns, for a message: in one line, printable, each cut at 40 characters."
-    return ", ".join(
-        " ".join(re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", str(name)[:40].encode(errors="replace").decode()).split())
-        for name in islice(names, most)
-    )
+    "The first names of columns, for a message: quoted, so that blanks show, and each cut at 40 characters."
+    return ", ".join(repr(str(name)[:40].encode(errors="replace").decode()) for name in islice(names, most))
+
+
+def loose_name(name: object) -> str:
+    "A name without differences of case and blanks."
+    return " ".join(str(name).split()).casefold()
+
+
+def find_column(names: Sequence[str], wanted: str) -> str | None:
+    "The column of that name, or the only one whose name differs from it by case and blanks."
+    if wanted in names:
+        return wanted
+    alike = [name for name in names if loose_name(name) == loose_name(wanted)]
+    return alike[0] if len(alike) == 1 else None
 
 
 def is_goemotions_split(path: Path) -> bool:
@@ -241,16 +569,16 @@ def is_goemotions_split(path: Path) -> bool:
 
 
 def iter_texts(file: str | Path, text_col: str | None = None) -> Iterator[str]:
-    """The texts of a .csv, .tsv, .jsonl or .parquet file, or the lines of any other file, one after the other.
+    """The texts of a CSV, TSV, JSON or Parquet file, gzipped or not, or the lines of any other, one after the other.
 
     Raises `DataError` where the column is missing, `TextError` where a row holds no text; both say where.
     """
     file = Path(file)
     if not os.path.exists(file):
         raise TextError(f"{file} does not exist; give the path of a file with texts")
-    is_table = file.suffix.lower() in (".csv", ".tsv", ".jsonl", ".parquet")
     try:
-        for number, text in enumerate(_column_cells(file, text_col) if is_table else _lines(file), 1):
+        cells = _column_cells(file, text_col) if _is_table(file) else _lines(file)
+        for number, text in enumerate(cells, 1):
             if not isinstance(text, str):
                 raise TextError(
                     f"{file}: row {number} holds {reprlib.repr(text)}, which is not a text; fill or drop it, then "
@@ -263,43 +591,46 @@ def iter_texts(file: str | Path, text_col: str | None = None) -> Iterator[str]:
         raise TextError(f"{file} cannot be read ({first_line(error)}); name another, or repair it") from error
 
 
+def _is_table(file: Path) -> bool:
+    "Whether a file is a table by its ending or its content; any other is one text a line."
+    with open_stream(str(file), file) as (name, _, head):
+        suffix = Path(name).suffix.lower()
+        return suffix in (".csv", ".tsv", ".parquet") or is_json(name, head) or is_parquet(head)
+
+
 def _lines(file: Path) -> Iterator[str]:
-    with open(file, encoding="utf-8-sig") as lines:
+    with open_stream(str(file), file) as (_, stream, head), open_text(stream, head, None) as lines:
+        lines.reconfigure(errors="strict")
         for line in lines:
             yield line.rstrip("\n")
 
 
 def _column_cells(file: Path, text_col: str | None) -> Iterator[Any]:
     "The cells of the column of texts."
-    wanted = [_text_column(_parquet_names(file), text_col, file)] if file.suffix.lower() == ".parquet" else None
-    with open_table(str(file), file, wanted) as table:
+    with open_table(str(file), file, [text_col or "text"]) as table:
         column = None if table.columns is None else _text_column(table.columns, text_col, file)
         for line, cells, refused in table.rows:
             if refused:
                 raise TextError(f"{file}, line {line}: {refused}; repair it, then try again")
             if column is None or table.columns is None:
-                text_col = _text_column(list(cells), text_col, f"{file}, line {line}")
-                yield cells[text_col]
+                text_col = _text_column(nested_names(cells), text_col, f"{file}, line {line}")
+                yield nested_cell(cells, text_col)
             else:
                 yield cells[table.columns.index(column)]
-
-
-def _parquet_names(file: Path) -> list[str]:
-    from pyarrow.parquet import read_schema
-
-    with _parquet_errors(str(file)):
-        return list(read_schema(file).names)
 
 
 def _text_column(names: list[str], wanted: str | None, where: object) -> str:
     "The column that holds the texts: the one asked for, the only one, or `text`."
     wanted = wanted or (names[0] if len(names) == 1 else "text")
-    if names.count(wanted) != 1:
-        problem = "no column" if wanted not in names else "more than one column"
+    if (column := find_column(names, wanted)) is None:
         raise DataError(
-            f"{where} has {problem} {wanted!r}; its columns are: {list_names(names)}; name one with --text-col"
+            f"{where} has no column {wanted!r}; its columns are: {list_names(names)}; name one with --text-col"
         )
-    return wanted
+    if names.count(column) > 1:
+        raise DataError(f"{where} has more than one column {column!r}; rename one")
+    if column != wanted:
+        warn_once(f"the column {column!r} is taken for {wanted!r}")
+    return column
 
 
 def estimate_rows(file: str | Path) -> int:

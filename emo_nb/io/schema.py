@@ -104,7 +104,7 @@ class TidyFrame(Record):
     "The tidy frame, by columns."
 
     text: list[Name] = Field(description="as the person wrote it; `_comma_` decoded, nothing else rewritten")
-    labels: list[tuple[Name, ...]] = Field(description="the corpus's own labels in the corpus's own words")
+    labels: list[tuple[Name, ...]] = Field(description="the corpus's own labels in the corpus's own words; may be ()")
     corpus: list[Name] = Field(description="`goemotions`, `empathetic`, or the user's name for their own")
     perspective: list[Literal["author", "reader"] | None] = Field(description="the original study's names")
     annotator: list[Literal["observer", "self"] | None] = Field(description="who gave the label")
@@ -167,6 +167,12 @@ class RunRecord(TrainingRecord):
     data: str | None = Field(None, description="where the corpus or the user's own table lay")
     text_col: str | None = Field(None, description="of the user's own table")
     label_col: str | None = Field(None, description="of the user's own table")
+    label_cols: list[str] | None = Field(None, description="columns of 0 and 1, in place of `label_col`")
+    label_sep: str | None = Field(None, description="between several labels in a cell; `none` if there is none")
+    label_names: list[str] | str | None = Field(None, description="of labels that are numbers, or a file with them")
+    group_col: str | None = Field(None, description="whose equal values stay on one side of a split")
+    unlabelled: str | None = Field(None, description="rows without a label: `negative` or `drop`")
+    label_map: dict[str, str] | None = Field(None, description="from the table's labels to those of the task")
 
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -215,7 +221,7 @@ class Predictions(Record):
     group: list[str]
     role: list[str] | None = None
     text: list[str]
-    label: list[Name] = Field(description="the true one; several are joined by `|`")
+    label: list[str] = Field(description="the true one; several are joined by `|`; empty where a text has none")
     predicted: list[str] = Field(description="the model's; empty where no label reaches its threshold")
     confidence: list[Share] = Field(description="the highest probability")
 
