@@ -48,7 +48,8 @@ def _list_entries(texts: Any) -> list[Any]:
         raise TextError("a set has no order in which to return the predictions; give a list of its texts")
     if not isinstance(texts, Iterable):
         raise TextError(f"{reprlib.repr(texts)} is not a list of texts; give a list, or a string")
-    entries = texts.to_pylist() if callable(getattr(texts, "to_pylist", None)) else list(texts)  # of pyarrow
+    to_list = getattr(texts, "to_pylist", None)  # of pyarrow, whose entries are not strings
+    entries = to_list() if callable(to_list) else list(texts)
     return [entry.as_py() if hasattr(entry, "as_py") else entry for entry in entries]
 
 
