@@ -48,7 +48,8 @@ def _list_entries(texts: Any) -> list[Any]:
         raise TextError("a set has no order in which to return the predictions; give a list of its texts")
     if not isinstance(texts, Iterable):
         raise TextError(f"{reprlib.repr(texts)} is not a list of texts; give a list, or a string")
-    entries = texts.to_pylist() if callable(getattr(texts, "to_pylist", None)) else list(texts)  # of pyarrow
+    to_list = getattr(texts, "to_pylist", None)  # of pyarrow, whose entries are not strings
+    entries = to_list() if callable(to_list) else list(texts)
     return [entry.as_py() if hasattr(entry, "as_py") else entry for entry in entries]
 
 
@@ -104,8 +105,8 @@ _length_counts: ContextVar[Counter[str] | None] = ContextVar("length_counts", de
 
 
 @contextmanager
-def one_length_warning() -> Iterator[Counter[str]]:
-    "One warning for all texts that are tokenised while the block lasts, with their total number, at its end."
+def one_length_warning(is_said: bool = False) -> Iterator[Counter[str]]:
+    "One warning at the block's end for all texts that are tokenised in it; none where it was said before (`is_said`)."
     outer = _length_counts.get()
     counts = Counter[str]() if outer is None else outer
     token = _length_counts.set(counts)
@@ -113,7 +114,7 @@ def one_length_warning() -> Iterator[Counter[str]]:
         yield counts
     finally:
         _length_counts.reset(token)
-    if outer is None and counts["truncated"]:
+    if outer is None and counts["truncated"] and not is_said:
         message = "%s of %s texts are longer than %s tokens; only their beginning is read"
         logger.warning(message, counts["truncated"], counts["texts"], counts["max_length"])
 

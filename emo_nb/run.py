@@ -40,7 +40,7 @@ from emo_nb.model import (
     new_classifier,
     save_model,
 )
-from .predict import EmotionClassifier
+from .predict import EmotionClassifier, one_length_warning
 from .prepare import SPLITS, balance, deduplicate, map_labels, sample_per_label, split_rows
 from .report import Run, open_run, provenance, run_figures, utc_now, write_figures, write_run
 from .sources import FILE_PATTERNS, resolve_path, search_folder
@@ -424,7 +424,8 @@ def run_experiment(config: Config) -> Run | None:
     record = _new_record(config, examples, splits, model)
     _log_record(record, splits, left_out)
     _log_truncated(splits, tokenizer)
-    with _checkpoint_dir(config, out, {"data files": examples.files, "number of processes": world_size}) as folder:
+    job = {"data files": examples.files, "number of processes": world_size}
+    with _checkpoint_dir(config, out, job) as folder, one_length_warning(is_said=True):
         history = _train(model, tokenizer, splits, record["labels"], config, backend, folder)
         if rank:
             return None

@@ -173,6 +173,7 @@ def test_what_is_cut_repeated_and_chosen_is_said(here, emo):
     assert code == 0, err
     assert "rows that repeat the text of another: 19; the most frequent text stands in 20 rows: 'the same words'" in out
     assert "longer than 256 tokens, so that only their beginning is read: " in err and " train texts" in err
+    assert err.count("only their beginning is read") == 1
 
 
 # Mistakes, each followed by its remedy

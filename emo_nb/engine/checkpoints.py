@@ -42,7 +42,8 @@ class Checkpoint:
                 model = BertForSequenceClassification.from_pretrained(
                     None, config=self.config, state_dict=self._weights
                 )
-            for module in model.modules():  # which have a copy
+            vars(self.config).update(vars(model.config))  # transformers copies the config and adds to the copy
+            for module in model.modules():
                 if hasattr(module, "config"):
                     module.config = self.config
             model.name_or_path = self.config.name_or_path
@@ -74,7 +75,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     model, report = open_classifier(folder, config)
     _check_has_head(model, report, folder)
     check_loading_report(report, folder, may_be_unexpected=lambda name: "pooler." in name)
-    return Checkpoint(config, model=model.eval())
+    return Checkpoint(model.config, model=model.eval())  # whose config is a copy
 
 
 def _check_has_head(model: Any, report: dict[str, Any], folder: Path) -> None:
