@@ -23,7 +23,7 @@ from .io.labels import number_text
 from .io.readers import EMPATHETIC_COLUMNS, FILE_COLUMN, LINE_COLUMN, list_names
 from .io.readers import read_table_file, refused_rows
 from .io.schema import SCHEMA_VERSION, TidyFrame, check_frame
-from .io.tables import NamedColumns, read_labelled_rows
+from .io.tables import NamedColumns, read_labelled_rows, split_names
 from .sources import find_corpus, resolve_path
 from .taxonomy import EMPATHETIC, GOEMOTIONS, UNITS
 
@@ -294,7 +294,7 @@ def read_table(
     Raises `SourceError` for a missing file, `DataError` for a missing column or where no row is usable.
     """
     path = resolve_path(path)
-    columns = NamedColumns(text_col, label_col, tuple(label_cols or ()), group_col, split_col)
+    columns = NamedColumns(text_col, label_col, split_names(label_cols), group_col, split_col)
     table = read_labelled_rows(path, columns, label_sep, label_names, unlabelled)
     rows = table.rows.assign(corpus=name or path.resolve().stem or "custom", role="comment")
     result = _account_for(rows, table.refused, table.layout, _file_hashes(table.contents), table.total, path)

@@ -266,7 +266,7 @@ CANNOT = {  # name, content, what the sentence says
     "page.csv": ("<!DOCTYPE html><html></html>", "a web page"),
     "broken.json": ('[{"text": "a"', "not JSON"),
     "blank label.csv": ("text, label\nhello,\n", "line 2: no label"),
-    "names.csv": ("text, lable\nhello,joy\n", "no column 'label'; its columns are: 'text', ' lable'"),
+    "names.csv": ("text, lable\nhello,joy\n", "no column 'label'; its columns are: 'text'"),
 }
 
 

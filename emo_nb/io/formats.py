@@ -9,7 +9,7 @@ import io
 import json
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -123,15 +123,26 @@ def text_encoding(head: bytes) -> str:
     return "utf-8-sig"
 
 
-def open_text(stream: BinaryIO, head: bytes, newline: str | None = "") -> io.TextIOWrapper:
-    "The characters of a stream; bytes that are not UTF-8 are read as unpaired surrogates."
+def text_lines(
+    stream: BinaryIO, head: bytes, newline: str | None = "", strict: bool = False
+) -> Generator[str, None, None]:
+    """The lines of a stream that begins with `head`; the stream stays open.
+
+    Bytes that are not UTF-8 are read as unpaired surrogates, or raise `UnicodeDecodeError` if `strict`.
+    """
     encoding = text_encoding(head)
-    return io.TextIOWrapper(
-        stream, encoding, "surrogateescape" if encoding.startswith("utf-8") else "surrogatepass", newline
-    )
+    lenient = "surrogateescape" if encoding.startswith("utf-8") else "surrogatepass"
+    text = io.TextIOWrapper(stream, encoding, "strict" if strict else lenient, newline)
+    try:
+        for line in text:  # `yield from` would close the text, and with it the stream
+            yield line  # noqa: UP028
+    finally:
+        with suppress(ValueError):  # the stream may be closed by now
+            text.detach()
 
 
 def is_parquet(head: bytes) -> bool:
+    "Whether a file is Parquet, whatever its name ends in."
     return head.startswith(b"PAR1")
 
 

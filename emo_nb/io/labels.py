@@ -64,7 +64,7 @@ def read_label_column(
     for names that are counted from 0 where the labels are counted from 1.
     """
     read = [read_label_cell(cell, separator) for cell in cells]
-    if width := _vector_width(read):
+    if width := _vector_width(read, names):
         if names is None or len(names) != width:
             shown = next(cell for cell, one in zip(cells, read, strict=True) if one.labels)
             given = f"; {len(names)} names were given" if names else ""
@@ -73,13 +73,21 @@ def read_label_column(
                 "name all labels, in order, with --label-names"
             )
         read = [_decode_vector(cell, list(names.values())) for cell in read]
-    elif names is not None:
+    read = [_without_vector(cell) if not width else cell for cell in read]
+    if names is not None and not width:
         _check_numbering(read, names, where)
         read = [_named(cell, names) for cell in read]
     labels = pd.Series([cell.labels for cell in read], index=cells.index, dtype=object)
     return LabelColumn(
         labels, pd.Series([c.reason for c in read], index=cells.index, dtype=object), _notes(read, names)
     )
+
+
+def _without_vector(cell: Cell) -> Cell:
+    "The cell; refused where it is a vector of 0 and 1 in a column of something else."
+    labels = cell.labels or ()
+    is_vector = cell.is_list and len(labels) > max(2, len(set(labels))) and set(labels) <= {"0", "1"}
+    return Cell(None, "a vector of 0 and 1, which names no label", True) if is_vector else cell
 
 
 def _check_numbering(cells: Sequence[Cell], names: Mapping[str, str], where: object) -> None:
@@ -267,8 +275,11 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 40 else text[:39] + "…"
 
 
-def _vector_width(cells: Sequence[Cell]) -> int:
-    "The length of the vectors in a column of vectors of 0 and 1, which nearly all of its cells must be; else 0."
+def _vector_width(cells: Sequence[Cell], names: Mapping[str, str] | None) -> int:
+    """The length of the vectors in a column of vectors of 0 and 1, which nearly all of its cells must be; else 0.
+
+    With more names than that, lists without repetition are numbers of labels.
+    """
     labelled = [cell for cell in cells if cell.labels]
     widths = Counter(
         len(cell.labels) for cell in labelled if cell.is_list and cell.labels and set(cell.labels) <= {"0", "1"}
@@ -277,6 +288,12 @@ def _vector_width(cells: Sequence[Cell]) -> int:
     if not widths:
         return 0
     width, count = widths.most_common(1)[0]
+    if (
+        names is not None
+        and len(names) > width
+        and all(len(set(c.labels or ())) == len(c.labels or ()) for c in labelled)
+    ):
+        return 0
     return width if count >= 0.9 * len(labelled) else 0
 
 
@@ -350,10 +367,14 @@ def _indicator(value: Any) -> float:
     return number if 0 <= number <= 3 and (number <= 1 or number.is_integer()) else -2.0
 
 
-def is_indicator(column: pd.Series, most: float = 1) -> bool:
-    "Whether a column holds marks from 0 to `most` or blanks only, but for at most a tenth of its rows."
+def is_indicator(column: pd.Series, is_emotion: bool = False) -> bool:
+    """Whether a column holds 0, 1 and blanks only, but for one row or a tenth of them.
+
+    Under the name of an emotion intensities and fractions will do as well, and half of the rows may hold anything.
+    """
     marks = [_indicator(value) for value in column]
-    return sum(mark in (-1, 0, 1) or 1 < mark <= most for mark in marks) >= 0.9 * len(marks)
+    odd = sum(mark == -2 if is_emotion else mark not in (-1, 0, 1) for mark in marks)
+    return odd <= (0.5 * len(marks) if is_emotion else max(1, 0.1 * len(marks))) and odd < len(marks)
 
 
 # ---- names for numbers

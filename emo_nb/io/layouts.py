@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..core import DataError
+from ..taxonomy import EMPATHETIC, GOEMOTIONS
 from .labels import is_indicator
 from .readers import TableFile, find_column, list_names, loose_name
 
@@ -47,6 +48,8 @@ SEMEVAL_2018 = (
     "surprise",
     "trust",
 )
+
+EMOTIONS = {*SEMEVAL_2018, *GOEMOTIONS, *EMPATHETIC}  # names by which a column of labels is known
 
 PUBLISHED = (  # the first whose columns are all there
     Layout("SemEval-2018 task 1, E-c", "Tweet", label_cols=SEMEVAL_2018),
@@ -107,13 +110,13 @@ def indicator_columns(file: TableFile, text: str) -> tuple[str, ...]:
     runs: list[list[str]] = [[]]  # columns of labels stand side by side
     for name in names:
         is_other = name == text or not name.strip() or names.count(name) > 1 or _OTHERS.fullmatch(loose_name(name))
-        if not is_other and is_indicator(rows[name], 3 if loose_name(name) in SEMEVAL_2018 else 1):
+        if not is_other and is_indicator(rows[name], is_emotion=loose_name(name) in EMOTIONS):
             runs[-1].append(name)
         else:
             runs.append([])
 
     def sure(run: list[str]) -> int:
-        return sum(loose_name(name) in SEMEVAL_2018 or rows[name].map(str).nunique() > 1 for name in run)
+        return sum(loose_name(name) in EMOTIONS or rows[name].map(str).nunique() > 1 for name in run)
 
     best = max(runs, key=sure)
     return tuple(best) if sure(best) > 1 else ()
@@ -122,7 +125,7 @@ def indicator_columns(file: TableFile, text: str) -> tuple[str, ...]:
 def _headless_layout(file: TableFile) -> Layout | None:
     "The layout of a table without a header: its longest column is the text, the one with fewest different cells the label."
     rows = file.rows
-    lengths = {name: rows[name].str.len().mean() for name in file.columns if len(rows)}
+    lengths = {name: rows[name].str.count(r"[^\W\d_]").mean() for name in file.columns if len(rows)}  # letters
     if len(lengths) < 2:
         return None
     text = max(lengths, key=lambda name: lengths[name])

@@ -31,7 +31,7 @@ from typing import Any, BinaryIO, NamedTuple
 import pandas as pd
 
 from ..core import DataError, EmoNbError, TextError, first_line, warn_once
-from .formats import HEAD_BYTES, is_json, is_parquet, open_stream, open_text, text_encoding
+from .formats import HEAD_BYTES, is_json, is_parquet, open_stream, text_encoding, text_lines
 from .writers import has_our_header, restore_row
 
 FILE_COLUMN, LINE_COLUMN = "file of emo_nb", "line of emo_nb"  # no column of a user has these names
@@ -94,11 +94,11 @@ def _text_table(name: str, stream: BinaryIO, head: bytes, wanted: Sequence[str])
     start = head.decode(text_encoding(head), errors="replace").removeprefix("\ufeff")
     first, lines = start.split("\n", 1)[0], Counter[str]()
     if _SPLIT_LINE.match(first):
-        rows = _unquoted_rows(open_text(stream, head, "\n"), "\t", lines)
+        rows = _unquoted_rows(text_lines(stream, head, "\n"), "\t", lines)
         return Table(["text", "labels", "id"], _checked(rows, 3, "\t"), has_header=False, lines=lines)
     if set(first.strip().split(",")) >= EMPATHETIC_COLUMNS:
         columns = first.strip().split(",")
-        rows = _unquoted_rows(open_text(stream, head, "\n"), ",", lines)
+        rows = _unquoted_rows(text_lines(stream, head, "\n"), ",", lines)
         lines["header"] = len(list(islice(rows, 1)))
         return Table(columns, _checked(rows, len(columns), ","), lines=lines)
     separator, is_announced = detect_separator(name, start)
@@ -110,8 +110,9 @@ def _text_table(name: str, stream: BinaryIO, head: bytes, wanted: Sequence[str])
         notes.append("quotation marks " + ("enclose fields" if enclose else "are part of the text"))
     if enclose and has_quotes:
         known = _known_cells(stream, head, separator, newline)
-    text = open_text(stream, head, newline)
-    skip_blanks = bool(re.search(rf'{re.escape(separator)} "', start))
+    text = text_lines(stream, head, newline)
+    others = first.split(separator)[1:]
+    skip_blanks = bool(others) and all(cell.startswith(" ") for cell in others)  # before a quotation mark
     rows = (
         _quoted_rows(text, separator, lines, known, skip_blanks) if enclose else _unquoted_rows(text, separator, lines)
     )
@@ -124,7 +125,10 @@ def _headed_table(
     name: str, start: str, rows: Iterator[Row], separator: str, table: Table, wanted: Sequence[str]
 ) -> Table:
     "The table with its columns: those of its header, or numbers from 1 on where it has none."
-    header = next((row for row in rows if row.refused or "".join(row.cells).strip()), Row(1, []))
+    header, above = Row(1, []), 0
+    for above, header in enumerate(rows):  # lines of blanks may come before it  # noqa: B007
+        if header.refused or "".join(header.cells).strip():
+            break
     if header.refused:
         raise DataError(f"{name}, line {header.line}: {header.refused}; repair its header, then try again")
     ahead = list(islice(rows, 1000))
@@ -133,7 +137,7 @@ def _headed_table(
     below = [row.cells for row in ahead if row.cells]
     table.has_header = _is_header(cells, below, wanted)
     if table.has_header:
-        table.lines["header"] += header.line if header.cells and not table.lines["header"] else bool(header.cells)
+        table.lines["header"] += above + bool(header.cells)
         if not _is_unicode("".join(cells)):
             table.notes.append("its header is not UTF-8; save the file as UTF-8")
         if has_our_header(start, header.cells):
@@ -161,6 +165,9 @@ def _without_headers(rows: Iterable[Row], header: list[str]) -> Iterator[Row]:
     "Refuse the header where it stands again, as in files that were joined."
     names = [loose_name(cell) for cell in header]
     for row in rows:
+        if row.cells and len(row.cells) > 1 and all(re.fullmatch(r"\s*:?-{2,}:?\s*|", cell) for cell in row.cells):
+            yield row._replace(cells=None, refused="a line of dashes")
+            continue
         again = row.cells and [loose_name(cell.removeprefix("\ufeff")) for cell in row.cells] == names
         yield row._replace(cells=None, refused="the header again") if again and any(names) else row
 
@@ -197,8 +204,10 @@ def _is_header(first: list[str], others: Sequence[list[str]], wanted: Sequence[s
     is_numbered = bool(wanted) and all(name.isdecimal() and 1 <= int(name) <= len(first) for name in wanted)
     if len(first) < 2 or (first == numbers and not is_numbered):
         return not is_numbered or first == wanted
-    if is_numbered and not (set(wanted) <= set(first) and first == numbers):
-        return False
+    if is_numbered:
+        return first == numbers and set(wanted) <= set(first)
+    if wanted and set(wanted) <= set(first):
+        return True
     rows = [cells for cells in others if len(cells) == len(first) and cells != first]
     for cell, column in zip(first, zip(*rows, strict=True), strict=False):
         if cell.strip() and (cell in column or (len(column) > 1 and all(map(_is_number, (cell, *column))))):
@@ -222,22 +231,20 @@ def _quotes_enclose(stream: BinaryIO, head: bytes, separator: str, newline: str)
 
     They do where every field with a quote is a well-formed quoted one, or where more rows fit the header if they do.
     """
-    text = open_text(stream, head, newline)
+    text = text_lines(stream, head, newline)
     rows = _unquoted_rows(text, separator, Counter())
     header = next(rows, Row(1, [""])).cells
     well_formed, lost = all(_QUOTED.fullmatch(cell) for cell in header if '"' in cell), 0
     for row in rows:
         lost += _fitted(row.cells, len(header), separator) is None
         well_formed = well_formed and all(_QUOTED.fullmatch(cell) for cell in row.cells if '"' in cell)
-    text.detach()
     stream.seek(0)
     if well_formed or not lost:
         return well_formed
     known = _known_cells(stream, head, separator, newline)
-    text = open_text(stream, head, newline)
+    text = text_lines(stream, head, newline)
     quoted = _quoted_rows(text, separator, Counter(), known)
     lost_quoted = sum(bool(row.refused) or _fitted(row.cells, len(header), separator) is None for row in quoted)
-    text.detach()
     stream.seek(0)
     return lost_quoted < lost
 
@@ -248,7 +255,7 @@ _MOST_KNOWN = 5000  # cells of a column that are remembered
 
 def _known_cells(stream: BinaryIO, head: bytes, separator: str, newline: str) -> list[set[str]]:
     "The cells of each column in rows of one line: what a line looks like that is a row; the stream is rewound."
-    text, lines = open_text(stream, head, newline), Counter[str]()
+    text, lines = text_lines(stream, head, newline), Counter[str]()
     rows = _quoted_rows(text, separator, lines)
     known: list[set[str]] = [set() for _ in next(rows, Row(1, [])).cells or ()]
     before = lines["continued"]
@@ -258,7 +265,6 @@ def _known_cells(stream: BinaryIO, head: bytes, separator: str, newline: str) ->
                 if cell.strip() and len(seen) < _MOST_KNOWN:
                     seen.add(cell)
         before = lines["continued"]
-    text.detach()
     stream.seek(0)
     return known
 
@@ -345,6 +351,8 @@ def _swallows_rows(taken: Sequence[str], separator: str, known: list[set[str]]) 
         return False
     if not any(known[i] for i in range(width) if i != opened):
         return len(taken) > 2 and 2 * len(rows) > len(taken) and not any(c[:1] == " " for row in rows for c in row[1:])
+    if opened < width - 1 and any(cells[-1] in known[-1] for cells in lines[1:-1]):
+        return True  # texts may hold separators themselves
     outside = {0: range(opened + 1, width), len(lines) - 1: range(closed)}  # of the quotes, in the first and last line
     inside = [i for i in range(width) if i != opened]
     return any(
@@ -406,9 +414,9 @@ def _is_unicode(text: str) -> bool:
 def _json_table(name: str, stream: BinaryIO, head: bytes) -> Table:
     "JSON Lines, or a JSON document with a list of objects."
     lines, promised = Counter[str](), Path(name).suffix.lower() in (".jsonl", ".ndjson")
-    text = open_text(stream, head, "\n")
+    text = text_lines(stream, head, "\n")
     first, second = ([line for line in islice(text, 100) if line.strip()] + ["", ""])[:2]
-    text.detach()
+    text.close()
     stream.seek(0)
     follows = second.lstrip().startswith("{")
     in_lines = (
@@ -422,7 +430,7 @@ def _json_table(name: str, stream: BinaryIO, head: bytes) -> Table:
             if not promised and not (follows and _is_object(second)):
                 raise DataError(f"{name} is not JSON ({first_line(error)}); repair it") from error
             stream.seek(0)
-    return Table(None, _json_rows(open_text(stream, head, "\n"), lines), lines=lines)
+    return Table(None, _json_rows(text_lines(stream, head, "\n"), lines), lines=lines)
 
 
 def _is_object(line: str) -> bool:
@@ -522,6 +530,8 @@ def _nest(value: Any, keys: Sequence[str] | None) -> str | None:
     if not isinstance(value, dict):
         return None
     lists = [key for key, one in value.items() if isinstance(one, list) and one and isinstance(one[0], dict)]
+    if keys is None and "rows" in lists:  # beside a description of the columns
+        return "rows"
     return lists[0] if len(lists) == 1 and (keys is None or lists[0] in keys) else None
 
 
@@ -712,10 +722,8 @@ def _lines(file: Path) -> Iterator[str]:
         newline = (
             "\n" if b"\n" in head else None
         )  # a carriage return alone ends a line only where there is nothing else
-        with open_text(stream, head, newline) as lines:
-            lines.reconfigure(errors="strict")
-            for line in lines:
-                yield line.removesuffix("\n").removesuffix("\r")
+        for line in text_lines(stream, head, newline, strict=True):
+            yield line.removesuffix("\n").removesuffix("\r")
 
 
 def _column_cells(file: Path, text_col: str | None) -> Iterator[Any]:

@@ -63,6 +63,11 @@ class NamedColumns:
         return [name for name in (self.text, self.label, *self.labels, self.group, self.split) if name]
 
 
+def split_names(names: str | Sequence[str] | None) -> tuple[str, ...]:
+    "Names of columns, given one by one or in one string with commas."
+    return tuple(name.strip() for name in names.split(",")) if isinstance(names, str) else tuple(names or ())
+
+
 @dataclass
 class LabelledRows:
     "The rows of a table: `text`, `labels`, `group`, `split`, `file`, `line`, and the `reason` why one is refused."
@@ -164,7 +169,9 @@ def _choose_layouts(
             layouts[name] = _choose_layout(where, file, columns)
         except DataError as error:
             if columns.wanted() and file.table.columns != []:
-                raise
+                if len(files) == 1:
+                    raise
+                raise DataError(f"{error}; or name one file, not the folder") from None
             problem, left_out[name] = error, "without texts or labels"
     if not layouts:
         raise problem or DataError(f"{path} has no usable row (its files are empty); give rows with a text and labels")
@@ -249,8 +256,10 @@ def _take_columns(name: str, file: TableFile, layout: Layout, is_named: bool) ->
     if layout.label in file.table.label_names:
         labels = labels.map(lambda cell: None if cell == -1 else cell)  # as datasets marks what is not labelled
     if layout.name.startswith("Label Studio"):
-        labels = labels.map(lambda cell: cell or None)  # no annotation is no judgement
-    reason = text.map(_text_problem).to_numpy(dtype=object)
+        not_annotated = labels.map(lambda cell: isinstance(cell, list) and not cell)
+    else:
+        not_annotated = pd.Series(False, index=text.index)
+    reason = np.where(not_annotated, "not annotated", text.map(_text_problem).to_numpy(dtype=object))
     if layout.keep:
         answers = file.column(layout.keep[0])
         reason = np.where(answers == layout.keep[1], reason, [f"{layout.keep[0]} is {answer!r}" for answer in answers])
