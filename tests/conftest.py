@@ -18,12 +18,13 @@ def pytest_collection_modifyitems(items):
 
     The pages come first, each by itself, because they take longest; of any other file, all tests go to one worker.
     """
+    slow = ("test_pages", "test_resume", "test_train", "test_texts", "test_processes", "test_bench", "test_stream")
     for item in items:
         if "tried" in item.fixturenames:
             item.add_marker("reliability")
         if item.path.stem != "test_pages":
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
-    items.sort(key=lambda item: item.path.stem != "test_pages")
+    items.sort(key=lambda item: slow.index(item.path.stem) if item.path.stem in slow else len(slow))
 
 
 @pytest.fixture

@@ -5,8 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 BENCH = Path(__file__).resolve().parent.parent / "bench" / "bench.py"
 
 
@@ -14,9 +12,8 @@ def run(script, *args):
     return subprocess.run([sys.executable, script, *args], capture_output=True, text=True)
 
 
-@pytest.mark.corpora
-def test_the_smallest_setting_runs_and_every_way_gives_the_same_probabilities(corpora_dir, here, monkeypatch):
-    monkeypatch.setenv("EMO_NB_DATA", str(corpora_dir))
+def test_the_smallest_setting_runs_and_every_way_gives_the_same_probabilities(official, here, monkeypatch):
+    monkeypatch.setenv("EMO_NB_DATA", str(official))
     done = run(BENCH, "--smallest", "--out", "results", "predict")
     assert done.returncode == 0, done.stderr
     result = json.loads(Path("results/bench_predict.json").read_text())

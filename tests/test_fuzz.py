@@ -25,7 +25,7 @@ from emo_nb.io.writers import FORMATTERS
 from emo_nb.report import open_run, write_run
 
 pytestmark = pytest.mark.usefixtures("alone")
-MANY = int(os.environ.get("FUZZ", 5000))  # damaged files
+MANY = int(os.environ.get("FUZZ", 2500))  # damaged files
 TABLES = max(50, MANY // 50)  # tables made by hypothesis, for each test and form
 
 

@@ -111,15 +111,14 @@ COPIES = {
 }
 
 
-@pytest.mark.parametrize("dtype", ["float32", None])
-@pytest.mark.parametrize("family", ["trained", "several", "roberta"])
+@pytest.mark.parametrize(("family", "dtype"), [("trained", "float32"), ("several", None), ("roberta", None)])
 def test_a_copy_answers_alike_whatever_was_predicted_before_and_does_not_grow(
     tiny, feelings, tmp_path, texts, family, dtype
 ):
     folder = {"trained": tiny.folder, "several": feelings.folder}.get(family) or small(tmp_path / "model", "roberta")
     classifier, sizes = EmotionClassifier.from_pretrained(folder, "cpu", dtype), []
     expected = EmotionClassifier.from_pretrained(folder, "cpu", dtype).predict(texts)
-    for before in ([], texts[:1], texts, ["so"] * 1001):
+    for before in ([], [*texts[:1], *["so"] * 1001]):
         if before:
             classifier.predict(before)
         sizes.append(len(pickle.dumps(classifier)))

@@ -45,9 +45,7 @@ import multiprocessing, os, sys
 import numpy as np
 from emo_nb import EmotionClassifier
 classifier = EmotionClassifier.from_pretrained(sys.argv[1])
-asked = [["so it goes"], ["well, it was a long day " * 20] * 50, ["oh no"] * 1001]  # few, some, many texts
-if sys.argv[2] == "loaded, model used":
-    classifier.model
+asked = [["so it goes"], ["well, it was a long day " * 9] * 4, ["oh no"] * 1001]  # few, some, many texts
 if sys.argv[2] == "predicted":
     [classifier.predict(texts) for texts in asked]
 for texts in asked:
@@ -67,9 +65,9 @@ for texts, answer in zip(asked, answers):
 @pytest.mark.parametrize(
     ("kind", "before"),
     [
-        *(("trained", before) for before in ("loaded", "loaded, model used", "predicted")),
+        ("trained", "loaded"),
+        ("trained", "predicted"),
         ("in shards", "loaded"),
-        ("roberta", "loaded"),
         ("roberta", "predicted"),
     ],
 )

@@ -152,7 +152,7 @@ def test_a_failed_download_says_so_keeps_nothing_wrong_and_can_be_repeated(site,
     site.files, fault = FAILURES[why]
     site.faults = [fault] * 3
     code, _, err = emo("explore", "--corpus", "goemotions")
-    check_mistake(code, err, [f"{site.url}/train.tsv", why, "--data"])  # and no sample in its place
+    check_mistake(code, err, [f"{site.url}/train.tsv", why, "EMO_NB_DATA"])  # and no sample in its place
     assert kept(alone) == {} and site.asked == ["/train.tsv"] * 3  # does anybody answer? and two tries
     site.files = FILES
     download_corpus("goemotions")
@@ -235,7 +235,7 @@ def test_where_nobody_answers_the_sample_takes_over_within_ten_seconds_and_says_
     (warning,) = caplog.records
     assert warning.levelno == logging.WARNING
     assert "goemotions" in warning.getMessage() and "BUILT-IN SAMPLE" in warning.getMessage()
-    with refusal(UnreachableError, "train.tsv", "--data"):
+    with refusal(UnreachableError, "train.tsv", "EMO_NB_DATA"):
         download_corpus("goemotions")
 
 

@@ -20,23 +20,23 @@ from .archives import MAX_BYTES
 HEAD_BYTES = 1 << 16  # of a file, read to recognise its form
 
 _FOREIGN = {  # first bytes -> what it is, and what to do
-    b"\xd0\xcf\x11\xe0": "is an Excel workbook (.xls); save its sheet as CSV in UTF-8",
-    b"\x28\xb5\x2f\xfd": "is compressed with Zstandard; unpack it first",
-    b"\xfd7zXZ": "is compressed with xz; unpack it first",
-    b"7z\xbc\xaf": "is a 7z archive; unpack it first",
-    b"Rar!": "is a rar archive; unpack it first",
-    b"SQLite format 3": "is an SQLite database; export the table as CSV",
-    b"%PDF": "is a PDF document; export the table as CSV",
-    b"ARROW1": "is an Arrow file; save it as Parquet",
-    b"\xff\xff\xff\xff": "is an Arrow stream; save it as Parquet",
-    b"\x93NUMPY": "is a NumPy array; save it as CSV",
-    b"\x89HDF": "is an HDF5 file; save the table as CSV",
-    b"$FL": "is an SPSS file; export the table as CSV",
-    b"<stata_dta>": "is a Stata file; export the table as CSV",
-    b"{\\rtf": "is a text document (RTF); export the table as CSV",
-    b"version https://git-lfs": "is a pointer of Git LFS in place of the file; fetch it with git lfs pull",
-    b"404: Not Found": "is a server's answer that there is no such file; download it from another address",
-    b"__label__": "is in fastText's format; write a table with a column of texts and one of labels",
+    b"\xd0\xcf\x11\xe0": ("an Excel workbook (.xls)", "save its sheet as CSV in UTF-8"),
+    b"\x28\xb5\x2f\xfd": ("compressed with Zstandard", "unpack it first"),
+    b"\xfd7zXZ": ("compressed with xz", "unpack it first"),
+    b"7z\xbc\xaf": ("a 7z archive", "unpack it first"),
+    b"Rar!": ("a rar archive", "unpack it first"),
+    b"SQLite format 3": ("an SQLite database", "export the table as CSV"),
+    b"%PDF": ("a PDF document", "export the table as CSV"),
+    b"ARROW1": ("an Arrow file", "save it as Parquet"),
+    b"\xff\xff\xff\xff": ("an Arrow stream", "save it as Parquet"),
+    b"\x93NUMPY": ("a NumPy array", "save it as CSV"),
+    b"\x89HDF": ("an HDF5 file", "save the table as CSV"),
+    b"$FL": ("an SPSS file", "export the table as CSV"),
+    b"<stata_dta>": ("a Stata file", "export the table as CSV"),
+    b"{\\rtf": ("a text document (RTF)", "export the table as CSV"),
+    b"version https://git-lfs": ("a pointer of Git LFS in place of the file", "fetch it with git lfs pull"),
+    b"404: Not Found": ("a server's answer that there is no such file", "download it from another address"),
+    b"__label__": ("in fastText's format", "write a table with a column of texts and one of labels"),
 }
 
 
@@ -88,9 +88,9 @@ class _BoundedGzip(io.RawIOBase):
 
 def refuse_foreign(name: str, head: bytes) -> None:
     "Raise `DataError`, with a remedy, where a file's first bytes are those of a format that is not read."
-    for magic, what in _FOREIGN.items():
+    for magic, (what, remedy) in _FOREIGN.items():
         if head.startswith(magic):
-            raise DataError(f"{name} {what}")
+            raise DataError(f"{name} is {what}; {remedy}")
     if re.match(rb"BZh[1-9]1AY&SY", head):
         raise DataError(f"{name} is compressed with bzip2; unpack it first")
     if head.startswith(b"PK\x03\x04"):
@@ -134,8 +134,8 @@ def text_lines(
     lenient = "surrogateescape" if encoding.startswith("utf-8") else "surrogatepass"
     text = io.TextIOWrapper(stream, encoding, "strict" if strict else lenient, newline)
     try:
-        for line in text:  # `yield from` would close the text, and with it the stream
-            yield line  # noqa: UP028
+        for line in text:  # noqa: UP028 (`yield from` would close the text, and with it the stream)
+            yield line
     finally:
         with suppress(ValueError):  # the stream may be closed by now
             text.detach()

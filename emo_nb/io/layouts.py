@@ -176,14 +176,16 @@ def _read_lines(file: Path) -> list[str]:
     return [line.rstrip("\r") for line in (lines[:-1] if not lines[-1] else lines)]
 
 
-def no_columns_error(path: object, file: TableFile, missing: Sequence[str]) -> DataError:
-    "The error for a table of which the texts or the labels cannot be told."
+def check_known(path: object, file: TableFile, missing: Sequence[str]) -> None:
+    "Raise `DataError` where it cannot be told which column holds the texts or the labels."
+    if not missing:
+        return
     what = " and ".join({"text": "the texts", "label": "the labels"}[one] for one in missing)
     if not any(map(str.strip, file.columns)):
-        return DataError(f"{path} has no usable row{first_refusal(file)}; give rows with a text and labels")
+        raise DataError(f"{path} has no usable row{first_refusal(file)}; give rows with a text and labels")
     numbered = " (it has no header, so they are numbered)" if not file.table.has_header else ""
     number = "; where its first line is no header, number them from 1 on" if file.table.lines and not numbered else ""
-    return DataError(
+    raise DataError(
         f"{path}: it cannot be told which column holds {what}; its columns are: {list_names(file.columns)}{numbered}; "
         f"name them with --text-col and --label-col (or --label-cols){number}"
     )

@@ -719,11 +719,8 @@ def _is_table(file: Path) -> bool:
 
 def _lines(file: Path) -> Iterator[str]:
     with open_stream(str(file), file) as (_, stream, head):
-        newline = (
-            "\n" if b"\n" in head else None
-        )  # a carriage return alone ends a line only where there is nothing else
-        for line in text_lines(stream, head, newline, strict=True):
-            yield line.removesuffix("\n").removesuffix("\r")
+        for line in text_lines(stream, head, None, strict=True):
+            yield line.removesuffix("\n")
 
 
 def _column_cells(file: Path, text_col: str | None) -> Iterator[Any]:

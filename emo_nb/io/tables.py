@@ -26,10 +26,10 @@ from .labels import (
 from .layouts import (
     SPLIT_NAMES,
     Layout,
+    check_known,
     find_tweeteval,
     first_refusal,
     indicator_columns,
-    no_columns_error,
     recognize_layout,
     split_of_name,
     tweeteval_rows,
@@ -174,7 +174,11 @@ def _choose_layouts(
                 raise DataError(f"{error}; or name one file, not the folder") from None
             problem, left_out[name] = error, "without texts or labels"
     if not layouts:
-        raise problem or DataError(f"{path} has no usable row (its files are empty); give rows with a text and labels")
+        raise (
+            problem
+            if problem
+            else DataError(f"{path} has no usable row (its files are empty); give rows with a text and labels")
+        )
     return layouts, [f"left out: {name}, {reason}" for name, reason in left_out.items()]
 
 
@@ -188,8 +192,7 @@ def _choose_layout(where: object, file: TableFile, columns: NamedColumns) -> Lay
         label_cols = known.label_cols if known else indicator_columns(file, text)
         label = known.label if known else ""
     missing = [one for one, there in (("text", text), ("label", label or label_cols)) if not there]
-    if missing:
-        raise no_columns_error(where, file, missing)
+    check_known(where, file, missing)
     layout = Layout("own table", text, label, label_cols)
     if known and (known.text, known.label, known.label_cols) == (text, label, label_cols):
         layout = known
