@@ -65,7 +65,24 @@ LABELS = {  # a cell of a CSV file, and its labels; None where there are none
     "[/anger]": ("[/anger]",),
     "(happy)": ("(happy)",),
     "$$": ("$$",),
+    "[np.str_('joy'), np.str_('love')]": ("joy", "love"),
+    "[np.int64(17)]": ("17",),
+    "array(['joy', 'love'], dtype='<U4')": ("joy", "love"),
+    "tensor([3, 17])": ("3", "17"),
+    "[b'joy']": ("joy",),
+    "'joy', 'love'": ("joy", "love"),
+    "\"['joy', 'love']\"": ("joy", "love"),
+    '[{"label": "joy", "score": 0.98}, {"label": "love", "score": 0.02}]': ("joy",),
+    "[0.1, 0.7, 0.2]": None,
+    "[1, 0, 0]": None,
+    "anger, rage|love": None,
+    "[joy, love]": None,
+    "{joy,love}": None,
+    '{"rating": 4}': None,
+    '[{"name": "joy"}]': None,
     "None": ("None",),
+    "NA": None,
+    "\\N": None,
     "nan": None,
     "NULL": None,
     "['joy', nan]": None,
@@ -74,7 +91,7 @@ LABELS = {  # a cell of a CSV file, and its labels; None where there are none
 
 @pytest.mark.parametrize("cell", LABELS)
 def test_the_written_form_of_a_label_is_not_its_name_whatever_stands_in_other_rows(tmp_path, cell):
-    for others in ([], ["love"], ["joy", "love", "anger"]):
+    for others in (["love", "anger"], ["joy", "love", "anger", "fear"]):
         cells = [cell, *others, "other"]
         texts = [f"text {i}" for i in range(len(cells))]
         pd.DataFrame({"text": texts, "label": cells}).to_csv(tmp_path / "own.csv", index=False)
@@ -82,7 +99,15 @@ def test_the_written_form_of_a_label_is_not_its_name_whatever_stands_in_other_ro
         assert dict(rows(tmp_path / "own.csv", "text", "label")).get("text 0") == wanted
 
 
-VECTORS = (["[1, 0, 0]", "[0, 1, 0]"], ["[1 0 0]", "[0 1 0]"], ["[1. 0. 0.]", "[0. 1. 0.]"], [[1, 0, 0], [0, 1, 0]])
+VECTORS = (
+    ["1,0,0", "0,1,0"],
+    ["1 0 0", "0 1 0"],
+    [[True, False, False], [False, True, False]],
+    ["[1, 0, 0]", "[0, 1, 0]"],
+    ["[1 0 0]", "[0 1 0]"],
+    ["[1. 0. 0.]", "[0. 1. 0.]"],
+    [[1, 0, 0], [0, 1, 0]],
+)
 
 
 @pytest.mark.parametrize("cells", VECTORS, ids=str)
@@ -111,6 +136,37 @@ NAMES = (
     '{"0": "joy", "1": "anger"}',
     '{"joy": 0, "anger": 1}',
 )
+
+
+def test_labels_that_count_from_1_take_no_names_that_count_from_0(tmp_path):
+    path = write(tmp_path, "own.csv", "text,label\na,1\nb,2\nc,3\n")
+    with refusal(DataError, "counts its labels from 1 to 3"):
+        read_table(path, "text", "label", label_names=["joy", "anger", "fear"])
+    names = write(tmp_path, "names.txt", "1\tjoy\n2\tanger\n3\tfear\n")
+    assert [labels for _, labels in rows(path, "text", "label", label_names=str(names))] == [
+        ("joy",),
+        ("anger",),
+        ("fear",),
+    ]
+
+
+@pytest.mark.parametrize("bad", ["x", "2", "0.7"])
+def test_one_odd_cell_hides_no_column_of_labels(tmp_path, bad):
+    header, texts = "text,admiration,amusement,gratitude,pride,likes\n", "abcdefgh"
+    cells = [
+        "1,0,0,0,3",
+        f"0,0,{bad},0,0",
+        "0,0,1,0,1",
+        "0,0,0,1,0",
+        "0,1,0,0,0",
+        "1,1,0,0,1",
+        "0,0,1,1,0",
+        "0,0,0,1,1",
+    ]
+    path = write(tmp_path, "own.csv", header + "".join(f"{t},{c}\n" for t, c in zip(texts, cells, strict=True)))
+    read = dict(rows(path))
+    assert read["c"] == ("gratitude",) and read["d"] == ("pride",) and read["g"] == ("gratitude", "pride")
+    assert read.get("b") == {"x": None}.get(bad, ("gratitude",))
 
 
 @pytest.mark.parametrize("content", NAMES)
@@ -188,6 +244,28 @@ QUOTES: dict[str, tuple[str, list[tuple[str, tuple[str, ...]]], list[int]]] = { 
         [],
     ),
     "blank.csv": ("text,label\n\na,x\n\n\nb,y\n", [("a", ("x",)), ("b", ("y",))], []),
+    "chat.csv": (
+        'text,label\n"10:01,hi\n10:02,hello\n10:03,bye",x\nb,y\n',
+        [("10:01,hi\n10:02,hello\n10:03,bye", ("x",)), ("b", ("y",))],
+        [],
+    ),
+    "two lines.csv": (
+        'text,label\n"why me,sad\nhe said go away",x\nb,sad\n',
+        [('he said go away"', ("x",)), ("b", ("sad",))],
+        [2],
+    ),
+    "ids.csv": (
+        'id,label,text\n1,x,"why me\n2,y,he said go away"\n3,y,b\n',
+        [('he said go away"', ("y",)), ("b", ("y",))],
+        [2],
+    ),
+    "return.tsv": ("text\tlabel\na\rb\tx\nc\ty\n", [("a\rb", ("x",)), ("c", ("y",))], []),
+    "return.csv": ("text,label\na\rb,x\nc,y\n", [("c", ("y",))], [2]),
+    "excel tab.tsv": ('text\tlabel\n"Hello, you"\tx\nb\t"x, y"\n', [("Hello, you", ("x",)), ("b", ("x", "y"))], []),
+    "blanks.csv": ('id, text, label\n1, "so, so", x\n', [("so, so", ("x",))], []),
+    "empty columns.csv": ("text,label,,\na,x,,\n", [("a", ("x",))], []),
+    "blank first.csv": ("  \ntext,label\na,x\n", [("a", ("x",))], []),
+    "again twice.csv": ("text,label\na,x\n\ufeffText,Label\nb,y\n", [("a", ("x",)), ("b", ("y",))], [3]),
     "again.csv": ("text,label\na,x\ntext,label\nb,y\n", [("a", ("x",)), ("b", ("y",))], [3]),
     "excel.csv": ("sep=;\r\ntext;label\r\na, b;x\r\n", [("a, b", ("x",))], []),
     "comma in header.tsv": ("text\tlabel\tid, raw\na\tx\t1\n", [("a", ("x",))], []),
@@ -200,7 +278,7 @@ def test_no_quote_swallows_a_row_and_all_lines_add_up(tmp_path, name):
     path = write(tmp_path, name, content)
     assert rows(path, "text", "label") == wanted
     assert read_table(path, "text", "label").refused.line.tolist() == refused
-    if not refused and name.endswith(".tsv"):
+    if not refused and name.endswith(".tsv"):  # one of the two commands, and the other
         assert list(iter_texts(path)) == [text for text, _ in wanted]
 
 
@@ -233,6 +311,14 @@ READ = {
     "lines.ndjson": b"".join(json.dumps({"text": t, "label": x}).encode() + b"\n" for t, (x,) in HELLO),
     "columns.json": json.dumps({"text": {"0": "hello", "1": "bye"}, "label": {"0": "joy", "1": "sadness"}}).encode(),
     "server.json": json.dumps({"rows": [{"row_idx": 0, "row": {"text": t, "label": x}} for t, (x,) in HELLO]}).encode(),
+    "missing key.json": b'{"text": {"1": "hello", "2": "bye"}, "label": {"2": "sadness", "1": "joy"}}',
+    "lists.json": b'{"text": ["hello", "bye"], "label": ["joy", "sadness"]}',
+    "split.json": b'{"columns": ["text", "label"], "index": [0, 1], "data": [["hello", "joy"], ["bye", "sadness"]]}',
+    "index.json": b'{"r1": {"text": "hello", "label": "joy"}, "r2": {"text": "bye", "label": "sadness"}}',
+    "turns.json": b'[[{"text": "hello", "label": "joy"}], [{"text": "bye", "label": "sadness"}]]',
+    "results.json": b'{"results": [{"text": "hello", "label": "joy", "items": [{}, {}]}, {"text": "bye", "label": "sadness"}]}',
+    "R.tsv": b'"text"\t"label"\n"1"\t"hello"\t"joy"\n"2"\t"bye"\t"sadness"\n',
+    "two marks.csv": b"\xef\xbb\xbf\xef\xbb\xbftext,label\nhello,joy\nbye,sadness\n",
     "blanks.csv": b" Text ,LABEL\nhello,joy\nbye,sadness\n",
     "bars.txt": b"text|label|\nhello|joy|\nbye|sadness|\n",
     "trailing bar.txt": b"text|label\nhello|joy|\nbye|sadness|\n",
@@ -283,6 +369,8 @@ def test_a_table_without_a_header_is_told_by_its_rows_or_by_columns_in_numbers(t
     with refusal(DataError, "'hello', 'joy'", "number them"):
         read_table(path, "text", "label")
     assert rows(path, "1", "2") == HELLO
+    path = write(tmp_path, "own.csv", '"1","bad","it broke"\n"2","great","love it"\n')
+    assert rows(path, "3", "1") == [("it broke", ("1",)), ("love it", ("2",))]
     path = write(tmp_path, "own.tsv", "joy\tone two three\nanger\tfour five six\njoy\tseven eight\n")
     assert [labels for _, labels in rows(path)] == [("joy",), ("anger",), ("joy",)]
     with refusal(DataError, "no header", "'1', '2'"):
@@ -422,6 +510,24 @@ LAYOUTS: dict[str, tuple[dict[str, str], list[tuple[str, tuple[str, ...]]]]] = {
         {"export.json": json.dumps([studio(1, "a", "joy"), studio(2, "b", "joy", "love")], indent=2)},
         [("a", ("joy",)), ("b", ("joy", "love"))],
     ),
+    "Label Studio, opinions": (
+        {
+            "export.json": json.dumps(
+                [
+                    {
+                        "annotations": [
+                            {"was_cancelled": True, "result": studio(0, "", "fear")["annotations"][0]["result"]},
+                            {"result": [{"value": {"rating": 4}}, {"value": {"choices": ["joy"]}}], "meta": {"n": 3}},
+                        ],
+                        "data": {"text": "a"},
+                    },
+                    {"annotations": [], "data": {"text": "b"}},
+                    studio(3, "c", "joy", "love"),
+                ]
+            )
+        },
+        [("a", ("joy",)), ("c", ("joy", "love"))],
+    ),
     "Label Studio, JSON Lines": (
         {"export.jsonl": json_lines(studio(1, "a", "joy"), studio(2, "b", "love"))},
         [("a", ("joy",)), ("b", ("love",))],
@@ -487,6 +593,13 @@ def test_splits_are_kept_where_the_files_or_a_column_plainly_tell_them(tmp_path)
     assert frame.split.astype(str).tolist() == ["dev", "dev", "test", "test", "train", "train"]
     path = write(tmp_path, "own.csv", "text,label,Split\na,joy,train\nb,joy,validation\nc,fear,test\n")
     assert read_table(path, "text", "label").frame.split.astype(str).tolist() == ["train", "dev", "test"]
+    pd.DataFrame({"text": ["a", "b"], "label": "x", "split": ["train", "test"]}).to_parquet(tmp_path / "own.parquet")
+    assert read_table(tmp_path / "own.parquet", "text", "label").frame.split.astype(str).tolist() == ["train", "test"]
+    path = write(tmp_path, "odd.csv", "text,label,split\na,joy,train\nb,joy,test\nc,fear,unused\n")
+    result = read_table(path, "text", "label")
+    assert result.frame.split.isna().all() and any("'split' does not say" in note for note in result.notes)
+    with refusal(DataError, "'unused'"):
+        read_table(path, "text", "label", split_col="split")
     write(folder, "more.csv", "text,label\nz,joy\n")
     assert read_table(folder, "text", "label").frame.split.isna().all()
     assert read_table(folder / "eng_train.csv", "text", "label").frame.split.isna().all()
