@@ -112,6 +112,11 @@ def _difference(label: str, other: str) -> str:
     return "its spelling"
 
 
+def _is_joined(label: str, joint: str) -> bool:
+    "Whether all parts of a label could be labels: words of letters."
+    return all(re.fullmatch(r"[^\W\d_]+(?: [^\W\d_]+)*", part.strip()) for part in label.split(joint))
+
+
 def _label_hints(label: str, counts: pd.Series, alike: list[str]) -> str:
     "What looks odd about a label; `alike` are all labels that are the same but for details."
     hints = []
@@ -121,10 +126,10 @@ def _label_hints(label: str, counts: pd.Series, alike: list[str]) -> str:
             f"like {most!r} ({counts[most]:,} {'row' if counts[most] == 1 else 'rows'}) but for {_difference(label, most)}"
         )
     if label.casefold() in _MISSING:
-        hints.append("reads like a missing value")
+        hints.append("reads like a missing value: if it is one, empty these cells")
     elif re.fullmatch(r"[+-]?\d+(\.\d+)?", label):
         hints.append("a number: name it with --label-names")
-    elif joint := next((joint for joint in _JOINTS if joint in label.strip("".join(_JOINTS))), ""):
+    elif joint := next((one for one in _JOINTS if one in label and _is_joined(label, one)), ""):
         hints.append(f"holds {joint!r}: several labels? pass --label-sep {joint!r}")
     if counts[label] == 1:
         hints.append("a single row")

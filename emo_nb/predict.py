@@ -14,7 +14,7 @@ import json
 import os
 import reprlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from itertools import islice
@@ -44,6 +44,10 @@ def _list_entries(texts: Any) -> list[Any]:
         raise TextError(f"a {kind} is not a list of texts; give one of its columns{columns and f': {columns}'}")
     if isinstance(texts, (bytes, bytearray, memoryview)):
         raise TextError(f"{reprlib.repr(texts)} are bytes and not a text; decode them, for example by .decode('utf-8')")
+    if isinstance(texts, (KeysView, ItemsView)):
+        raise TextError("the keys of a mapping are not texts; give its values, or one of its columns")
+    if isinstance(texts, np.ndarray) and not texts.ndim:
+        return [texts.item()]
     if isinstance(texts, (set, frozenset)):
         raise TextError("a set has no order in which to return the predictions; give a list of its texts")
     if not isinstance(texts, Iterable):

@@ -166,7 +166,7 @@ def _warn_untested(frame: pd.DataFrame, test: pd.DataFrame) -> None:
     for label in untested[:_MOST_WARNED]:
         rows = frame[_has_label(frame, label)]
         units = min(_group_keys(rows).nunique(), normalize_text(rows.text).nunique())
-        remedy = f"; to test it, add {3 - units} more with other texts" if units < 3 else ""
+        remedy = f"; to test it, add {5 - units} more with other texts" if units < 5 else ""  # a fifth is tested
         message = "no test row is labelled %r, so how well it is recognised cannot be said (rows with it: %s)%s"
         logger.warning(message, label, f"{len(rows):,}", remedy)
 

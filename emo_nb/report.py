@@ -230,7 +230,7 @@ def model_card(record: dict[str, Any], metrics: dict[str, Any], loading: str) ->
     corpora = [corpus for corpus in HUB_IDS if any(name.startswith(corpus) for name in record["files"])]
     licence_name, reason = licence(record)
     card_data = ModelCardData(
-        language="en",
+        language="en" if corpora else None,
         license=licence_name,
         library_name="transformers",
         pipeline_tag="text-classification",
@@ -259,6 +259,7 @@ def model_card(record: dict[str, Any], metrics: dict[str, Any], loading: str) ->
         "loading": loading,
         "licence": licence_name,
         "licence_reason": reason,
+        "own_data": not corpora,
         "results_table": _results_markdown(metrics),
         "labels_table": _labels_markdown(metrics),
     }

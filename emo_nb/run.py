@@ -136,8 +136,13 @@ def _log_left_out(own: pd.Series, mapping: Mapping[str, str], multi_label: bool)
     "Say which of a table's labels a map lacks, and how many rows have them or, in a single-label task, none at all."
     if not multi_label and (unlabelled := int((own.map(len) == 0).sum())):
         logger.info("left out, because each text has exactly one label in this task: %s without any", f"{unlabelled:,}")
-    if left_out := [f"{label} ({n:,})" for label, n in own.explode().value_counts().items() if label not in mapping]:
-        logger.info("left out, with their rows: %s", ", ".join(left_out))
+    if unknown := [f"{label} ({n:,})" for label, n in own.explode().value_counts().items() if label not in mapping]:
+        lost = sum(bool(row) and not set(row) & set(mapping) for row in own)
+        logger.info(
+            "labels that are left out: %s; rows that have no other and are left out: %s",
+            ", ".join(unknown),
+            f"{lost:,}",
+        )
 
 # %% ../nbs/prototype/11_run.ipynb #398d6f75
 def _name_of(table: ReadResult) -> str:
@@ -212,6 +217,8 @@ def _way_to_split(rows: pd.DataFrame, task: Task, config: Config) -> str:
         return "given"
     if how == "official" and not config.split and rows.split.isna().any():
         return "group"  # the form at hand has no official split
+    if task.split == "given" and how != "given":
+        logger.info("the table's own splits are not used, because --split %s was given", how)
     return how
 
 # %% ../nbs/prototype/11_run.ipynb #2f78d868
@@ -291,6 +298,11 @@ def _log_record(record: dict[str, Any], splits: dict[str, pd.DataFrame], left_ou
         if count:
             size = record.get(f"{reason}_rows_per_label")
             logger.info("  %s: %s", f"{count:,}", _REASONS[reason].format(size=size))
+    for name in ("dev", "test"):
+        if repeats := int(normalize_text(splits[name].text).duplicated().sum()):
+            logger.info(
+                "%s rows that repeat the text of another one there, and count all the same: %s", name, f"{repeats:,}"
+            )
     labels = {name: set(rows.targets.explode().dropna()) for name, rows in splits.items()}
     if record["multi_label"] and (missing := sorted(set(record["labels"]) - labels["dev"])):
         logger.info(
@@ -304,13 +316,13 @@ def _log_record(record: dict[str, Any], splits: dict[str, pd.DataFrame], left_ou
 
 
 _REASONS = {  # why rows are left out, and the option that changes it
-    "leaks": "in train or dev, and their text stands in dev or test as well (--split study keeps them)",
+    "leaks": "in train or dev, and their text stands in dev or test as well",
     "capped": "of a label that is limited to 10,000 training rows",
-    "repeats": "of train repeat the text and the labels of another row there (--split study keeps them)",
+    "repeats": "of train repeat the text and the labels of another row there",
     "turns": "later turns of a conversation (--preset full keeps them)",
     "train": "of train are more than {size} rows of a label (--rows-per-label all keeps them)",
-    "dev": "of dev are more than {size} rows of a label (--preset full keeps them)",
-    "test": "of test are more than {size} rows of a label (--preset small or full keeps them)",
+    "dev": "of dev are more than {size} rows of a label (--preset full, with --encoder as here, keeps them)",
+    "test": "of test are more than {size} rows of a label (another --preset keeps them)",
 }
 
 # %% ../nbs/prototype/11_run.ipynb #c6e108f2
@@ -508,7 +520,8 @@ def evaluate_run(
     check_table_options(data, given)
     if label_map and not data:
         raise ConfigError(_NO_TABLE)
-    table = read_table(data, **given) if data and given else None
+    given.setdefault("unlabelled", "negative")  # which a single-label model leaves out
+    table = read_table(data, **given) if data and set(given) - {"unlabelled"} else None
     rows = _rows_to_score(open_run(folder), data, table, label_map)
     classifier = EmotionClassifier.from_pretrained(folder)
     proba = classifier.predict_proba(rows.text, show_progress_bar=show_progress_bar)
@@ -522,12 +535,22 @@ def _rows_to_score(
     if table is None and data and not _made_of_table(saved) and corpus_at(data) is None:
         table = read_table(data)
     if table is not None:
+        _warn_of_training_files(saved, table)
         names = tuple(saved.config["labels"])
         task = TASKS.get(saved.config["task"]) or Task("custom", names, saved.config["multi_label"])
         return _rows_of_table(table, task, label_map)
     if label_map:
         raise ConfigError(_NO_TABLE)
     return _test_rows(saved, data)
+
+
+def _warn_of_training_files(saved: Run, table: ReadResult) -> None:
+    "Warn where a table is one that the run was made of, and say that its own splits are not looked at."
+    if known := [name for name, sha256 in table.files.items() if sha256 in saved.config["files"].values()]:
+        message = "%s is what the model was made of, so most of its rows are training rows; evaluate without --data scores the test rows alone"
+        logger.warning(message, ", ".join(known))
+    elif table.frame.split.notna().any():
+        logger.info("all rows are scored, whatever split the table says they are in")
 
 
 _NO_TABLE = "a map is for a table of your own; name it with --data, --text-col and --label-col"

@@ -158,7 +158,9 @@ def test_a_map_gives_labels_the_names_of_a_task_or_new_ones(here, emo):
         examples = load_examples(Config(data="own.csv", task=task, label_map=label_map))
         assert set(examples.rows.targets.explode()) == labels and len(examples.rows) == 24
     code, out, err = emo(*TINY, "--data", "own.csv", *OWN, "--map", "new.json")
-    assert code == 0 and "left out, with their rows: none of these (8)" in out, err
+    assert (
+        code == 0 and "labels that are left out: none of these (8); rows that have no other and are left out: 8" in out
+    ), err
     run = open_run("runs/custom-own-lora-tiny-seed42")
     assert run.config["labels"] == ["bad", "good"] and run.config["label_map"]["rage"] == "bad"
     code, out, err = emo("evaluate", run.folder)

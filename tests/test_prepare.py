@@ -128,7 +128,7 @@ def test_what_cannot_be_tested_is_said_with_what_is_missing(caplog):
     rows, _ = RARE["once"]
     split_rows(rows, "group")
     assert (
-        "'rare', so how well it is recognised cannot be said (rows with it: 1); to test it, add 2 more" in caplog.text
+        "'rare', so how well it is recognised cannot be said (rows with it: 1); to test it, add 4 more" in caplog.text
     )
     caplog.clear()
     rows, _ = own_rows([*KINDS[:59], *[("rare",)] * 3])  # the two that were asked for

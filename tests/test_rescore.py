@@ -43,7 +43,7 @@ def test_a_table_of_ones_own_is_scored_on_the_rows_whose_labels_the_map_knows(mo
     assert list(table.predicted) == reached(table, dict(zip(classifier.labels, classifier.thresholds, strict=True)))
     assert "9 rows" in caplog.text and "0 refused" in caplog.text and "rows without a label: 1" in caplog.text
     assert "7 of 9 rows have a label that the model knows" in caplog.messages
-    assert "left out, with their rows: puzzled (1)" in caplog.messages
+    assert "labels that are left out: puzzled (1); rows that have no other and are left out: 1" in caplog.messages
     assert "labels of the model that no row has: neutral" in caplog.messages
 
 
@@ -51,14 +51,14 @@ def test_without_a_map_the_same_names_mean_the_same(here, tiny, caplog):
     write_own(here / "own.csv", ("joy", "anger", "bliss"), each=3)
     table, _ = evaluate_run(tiny.folder, "own.csv", "text", "label", show_progress_bar=False)
     assert list(table.label) == ["joy"] * 3 + ["anger"] * 3
-    assert "left out, with their rows: bliss (3)" in caplog.messages
+    assert "labels that are left out: bliss (3); rows that have no other and are left out: 3" in caplog.messages
 
 
 def test_the_command_prints_the_scores_says_what_is_left_out_and_writes_json(feelings, moods, emo):
     code, out, err = emo("evaluate", feelings.folder, "--data", moods, *OWN, "--map", "map.json", "--out", "new/s.json")
     assert code == 0, err
     metrics = json.loads(Path("new/s.json").read_text())["moods"]
-    assert "left out, with their rows: puzzled (1)" in plain(out)
+    assert "labels that are left out: puzzled (1); rows that have no other and are left out: 1" in plain(out)
     assert f"moods: macro-F1 {metrics['macro_f1']:.3f}" in plain(out) and "8 test rows" in plain(out)
     table, classifier = evaluate_run(feelings.folder, str(moods), "words", "mood", MAP, show_progress_bar=False)
     assert metrics == compute_metrics(table, classifier.labels, classifier.thresholds)["moods"]

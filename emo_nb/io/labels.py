@@ -78,9 +78,8 @@ def read_label_column(
         _check_numbering(read, names, where)
         read = [_named(cell, names) for cell in read]
     labels = pd.Series([cell.labels for cell in read], index=cells.index, dtype=object)
-    return LabelColumn(
-        labels, pd.Series([c.reason for c in read], index=cells.index, dtype=object), _notes(read, names)
-    )
+    notes = _notes(read, names, separator)
+    return LabelColumn(labels, pd.Series([c.reason for c in read], index=cells.index, dtype=object), notes)
 
 
 def _without_vector(cell: Cell) -> Cell:
@@ -100,7 +99,7 @@ def _check_numbering(cells: Sequence[Cell], names: Mapping[str, str], where: obj
         )
 
 
-def _notes(cells: Sequence[Cell], names: Mapping[str, str] | None) -> list[str]:
+def _notes(cells: Sequence[Cell], names: Mapping[str, str] | None, separator: str | None) -> list[str]:
     "What a user should know about how the column was read."
     remarks = Counter(cell.remark for cell in cells if cell.remark)
     notes = [f"{remark} (in cells: {count:,})" for remark, count in sorted(remarks.items())]
@@ -108,7 +107,8 @@ def _notes(cells: Sequence[Cell], names: Mapping[str, str] | None) -> list[str]:
     if names is None and labels and all(re.fullmatch(r"-?\d+(\.\d+)?", label) for label in labels):
         fractions = " with fractions, which look like scores" if any("." in label for label in labels) else ""
         notes.append(f"labels are numbers{fractions} (--label-names gives whole numbers names)")
-    if brackets := [label for label in labels if _BRACKETS.fullmatch(label)]:
+    brackets = [label for label in labels if _BRACKETS.fullmatch(label)]
+    if brackets and separator is None:
         notes.append(f"labels such as {min(brackets)!r} keep their brackets (--label-sep , reads them as lists)")
     return notes
 
@@ -133,13 +133,13 @@ def _read_string(text: str, separator: str | None) -> Cell:
     if is_missing(text):
         return Cell(None, f"no label ({text!r})") if text else BLANK
     if separator == NO_SEPARATOR:
-        return Cell((_plain_name(text),))
+        return Cell((text,))
     if (items := _parse_list(text)) is not None:
         return read_label_cell(items)
     if _BITS.fullmatch(text) and separator in (None, ",", ";", "|", " "):
         return Cell(tuple(re.findall("[01]", text)), "", True)
     if _BRACKETS.fullmatch(text):
-        if separator:  # its user speaks of lists
+        if separator in (",", " "):  # its user speaks of lists
             return _read_items(text[1:-1].split(separator))
         if any(one in text for one in SEPARATORS):
             return Cell(
@@ -342,7 +342,7 @@ def read_indicator_columns(columns: pd.DataFrame) -> LabelColumn:
         reasons = np.where(wrong, f"a label column holds neither 0 nor 1, as {cell} under {names[column]!r}", reasons)
     if len(values) > 1 and (values >= 1).all():
         raise DataError("the columns of labels hold no 0, so every row has every label; name columns of 0 and 1")
-    notes = []
+    notes = [f"no row has the label {name!r}" for name in names[~(values >= 0.5).any(axis=0)]]
     if (values > 1).any():
         notes.append("numbers above 1 in the label columns count as given")
     if ((values > 0) & (values < 1)).any():

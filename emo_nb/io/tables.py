@@ -292,7 +292,7 @@ def _take_labels(table: LabelledRows, labels: LabelColumn, unlabelled: str | Non
     rows = table.rows
     blank = rows.labels.map(_is_blank) & (not has_marks)
     read = labels.labels.map(unique_labels)
-    several = has_marks or any(len(one or ()) > 1 for one in read)
+    several = has_marks or unlabelled == "negative" or any(len(one or ()) > 1 for one in read)
     negative = blank | read.map(lambda one: one == ())
     if several and unlabelled != "drop":
         rows["labels"] = [() if no else one for one, no in zip(read, negative, strict=True)]
@@ -306,9 +306,16 @@ def _take_labels(table: LabelledRows, labels: LabelColumn, unlabelled: str | Non
     rows["reason"] = np.where(missing, np.where(labels.reasons == "", "no label", labels.reasons), rows.reason)
 
 
+def _note_splits(table: LabelledRows, source: str, splits: pd.Series) -> None:
+    "Set the splits, and say where they come from and how many rows each has."
+    counts = ", ".join(f"{count:,} {split}" for split, count in splits.value_counts().items())
+    table.notes.append(f"{source} the splits: {counts}")
+    table.rows["split"] = splits
+
+
 def _is_blank(cell: Any) -> bool:
-    "Whether a cell of labels is empty, or written as programs write that there is no value."
-    return cell is None or (is_missing(cell) if isinstance(cell, str) else isinstance(cell, float) and cell != cell)
+    "Whether a cell of labels is empty; a word such as nan is not, for it says nothing of the text."
+    return cell is None or (not cell.strip() if isinstance(cell, str) else isinstance(cell, float) and cell != cell)
 
 
 def _set_splits(table: LabelledRows) -> None:
@@ -316,17 +323,24 @@ def _set_splits(table: LabelledRows) -> None:
     rows = table.rows
     by_column = rows.split.map(lambda cell: SPLIT_NAMES.get(loose_name(cell)))
     by_file = rows.file.map({name: split_of_name(name) for name in rows.file.unique()})
-    for source, splits in (("a column", by_column), ("the files' names", by_file)):
-        if splits.notna().all() and splits.nunique() > 1:
-            counts = ", ".join(f"{count:,} {split}" for split, count in splits.value_counts().items())
-            table.notes.append(f"{source} tell the splits: {counts}".replace("a column tell", "a column tells"))
-            rows["split"] = splits
-            return
-    if table.split_named and by_column.isna().any():
-        strange = rows.split[by_column.isna()].iloc[0]
-        raise DataError(f"the column of splits holds {strange!r}; it must say train, dev or test in every row")
-    if rows.split.notna().any():
-        table.notes.append("the column 'split' does not say train, dev or test in every row, so it is not used")
+    named = rows.split.notna() & (rows.split.map(str).str.strip() != "")
+    if by_column.nunique() > 1 and by_column.notna().sum() > len(rows) / 2:
+        strange = by_column.isna() & (rows.reason == "")
+        rows["reason"] = np.where(strange, [f"its split is {cell!r}" for cell in rows.split], rows.reason)
+        _note_splits(table, "a column tells", by_column)
+        return
+    if table.split_named or (named.any() and by_column.nunique() > 1):
+        strange = rows.split[by_column.isna()].iloc[0] if by_column.isna().any() else rows.split.iloc[0]
+        raise DataError(
+            f"the column of splits holds {strange!r}; it must say train, dev or test, and not one of them alone"
+        )
+    if named.any():
+        table.notes.append(
+            f"the column 'split' says {rows.split[named].iloc[0]!r} and does not tell splits, so it is not used"
+        )
+    if by_file.notna().all() and by_file.nunique() > 1:
+        _note_splits(table, "the files' names tell", by_file)
+        return
     if by_file.nunique() > 1:
         table.notes.append("not every file's name says a split, so all rows are taken together")
     rows["split"] = None
