@@ -61,7 +61,13 @@ class Examples:
 def load_examples(config: Config) -> Examples:
     "Read the corpora or the user's own table, and keep the rows that the task has a label for."
     config = _as_custom(config)
+    if config.task not in (None, "custom"):
+        get_task(config.task)  # a task that does not exist is sooner said than a table is read
     if is_own_table(config):
+        if config.unit or config.corpus:
+            raise ConfigError(
+                "a corpus and its unit are no settings of a table of your own; leave out --corpus and --unit"
+            )
         table = read_table(str(config.data), **config.table_options())
         _log_table(table)
         task, results = _task_of_table(config, table), {_name_of(table): table}
@@ -122,12 +128,23 @@ def corpus_at(data: str) -> str | None:
 
 # %% ../nbs/prototype/11_run.ipynb #c005300a
 def _check_map(label_map: dict[str, str] | None, own: Iterable[tuple[str, ...]], name: str) -> dict[str, str]:
-    "The map from a table's labels, by default onto themselves. `DataError` where it has none of them."
+    """The map from a table's labels, by default onto themselves.
+
+    Raises `DataError` where it has none of the labels, `ConfigError` where it gives them no name, or all of them one.
+    """
     labels = sorted({label for row in own for label in row})
+    if label_map is not None and not all(map(str.strip, label_map.values())):
+        empty = next(label for label, to in label_map.items() if not to.strip())
+        raise ConfigError(f"the map gives the label {empty!r} no name; give it one, or leave it out of the map")
     if label_map is not None and not set(labels) & set(label_map):
         raise DataError(
             f"none of the labels of {name} is in the map; it has {', '.join(map(repr, labels[:8]))}, the map "
             f"{', '.join(map(repr, list(label_map)[:8]))}; correct the file that --map names"
+        )
+    if label_map is not None and len(names := {label_map[label] for label in labels if label in label_map}) == 1:
+        raise ConfigError(
+            f"the map leaves one label only, {names.pop()!r}, and a classifier needs two; map others of the labels too: "
+            f"{', '.join(map(repr, labels[:8]))}"
         )
     return {label: label for label in labels} if label_map is None else label_map
 
