@@ -345,8 +345,7 @@ def _swallows_rows(taken: Sequence[str], separator: str, known: list[set[str]]) 
     """
     lines, width = [line.rstrip("\r\n").split(separator) for line in taken], len(known)
     rows = [cells for cells in lines if len(cells) == width]
-    opened = next((i for i, cell in enumerate(lines[0]) if cell.lstrip().startswith('"')), 0)
-    closed = next((i for i, cell in enumerate(lines[-1]) if '"' in cell), 0)
+    opened, closed = _open_field(lines[0]), next((i for i, cell in enumerate(lines[-1]) if cell.count('"') % 2), 0)
     if width < 2 or not rows:
         return False
     if not any(known[i] for i in range(width) if i != opened):
@@ -361,6 +360,16 @@ def _swallows_rows(taken: Sequence[str], separator: str, known: list[set[str]]) 
         if len(cells) == width
         for i in outside.get(number, inside)
     )
+
+
+def _open_field(cells: Sequence[str]) -> int:
+    "The field of a line whose quotation mark is still open at its end."
+    is_open, opened = False, 0
+    for i, cell in enumerate(cells):
+        if cell.count('"') % 2:
+            is_open = not is_open
+            opened = i if is_open else opened
+    return opened
 
 
 def _restored(rows: Iterable[Row], header: list[str]) -> Iterator[Row]:
