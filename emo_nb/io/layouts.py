@@ -15,7 +15,8 @@ import pandas as pd
 from ..core import DataError
 from ..taxonomy import EMPATHETIC, GOEMOTIONS
 from .labels import is_indicator
-from .readers import TableFile, find_column, list_names, loose_name
+from .readers import TableFile, find_column, list_names
+from .rows import loose_name
 
 SPLIT_NAMES = {"train": "train", "training": "train", "dev": "dev", "valid": "dev", "validation": "dev", "val": "dev"}
 SPLIT_NAMES |= {"test": "test", "testing": "test"}

@@ -40,10 +40,10 @@ from .readers import (
     TableFile,
     find_column,
     list_names,
-    loose_name,
     read_table_file,
     refused_rows,
 )
+from .rows import loose_name
 
 UNLABELLED = ("negative", "drop")
 
