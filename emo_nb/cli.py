@@ -5,8 +5,10 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -64,6 +66,41 @@ UnlabelledOption = Annotated[
         "Default: negative where a text may have several labels.",
     ),
 ]
+_TABLE_OPTIONS: dict[str, Any] = {
+    "text_col": TextCol,
+    "label_col": LabelCol,
+    "label_cols": LabelCols,
+    "label_sep": LabelSep,
+    "label_names": LabelNames,
+    "group_col": GroupCol,
+    "unlabelled": UnlabelledOption,
+}
+
+
+def takes_table_options(command: Callable[..., None]) -> Callable[..., None]:
+    "The command with `_TABLE_OPTIONS` in place of its parameter `columns`, which holds those that are given."
+
+    @wraps(command)
+    def with_options(**given: Any) -> None:
+        columns = {name: value for name in _TABLE_OPTIONS if (value := given.pop(name)) is not None}
+        for name in ("label_cols", "label_names"):
+            if name in columns and not (name == "label_names" and os.path.exists(columns[name])):
+                columns[name] = tuple(part.strip() for part in columns[name].split(","))
+        command(columns=columns, **given)
+
+    parameters = []
+    for parameter in signature(command).parameters.values():
+        if parameter.name == "columns":
+            parameters += [
+                parameter.replace(name=n, annotation=kind, default=None) for n, kind in _TABLE_OPTIONS.items()
+            ]
+        else:
+            parameters.append(parameter)
+    with_options.__signature__ = signature(command).replace(parameters=parameters)  # type: ignore[attr-defined]
+    with_options.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return with_options
+
+
 MapFile = Annotated[
     Path | None,
     typer.Option(
@@ -114,18 +151,14 @@ def fetch(
 
 
 @app.command()
+@takes_table_options
 def explore(
     corpus: Annotated[
         Literal["goemotions", "empathetic"] | None, typer.Option(help="Which corpus. Default: what --data holds.")
     ] = None,
     data: DataPath = None,
-    text_col: TextCol = None,
-    label_col: LabelCol = None,
-    label_cols: LabelCols = None,
-    label_sep: LabelSep = None,
-    label_names: LabelNames = None,
-    group_col: GroupCol = None,
-    unlabelled: UnlabelledOption = None,
+    *,
+    columns: dict[str, Any],
     reading: Annotated[
         Literal["full", "study"], typer.Option(help="All rows, or EmpatheticDialogues as the study read it.")
     ] = "full",
@@ -143,7 +176,6 @@ def explore(
 
     if out:
         check_output_dir(out, "label_counts.csv", force)
-    columns = _table_options(text_col, label_col, label_cols, label_sep, label_names, group_col, unlabelled)
     frame = _read_own_table(data, columns) if data and (columns or not corpus) else None
     is_own = frame is not None
     if frame is None:
@@ -221,20 +253,8 @@ def _print_corpus_tables(
         typer.echo(f"tables and figures are in {out}/")
 
 
-def _table_options(*values: str | None) -> dict[str, Any]:
-    "The options that say how a table of the user's own is read, in the order of `TABLE_OPTIONS`; those not given are not."
-    from .config import TABLE_OPTIONS
-
-    given: dict[str, Any] = {
-        name: value for name, value in zip(TABLE_OPTIONS, values, strict=True) if value is not None
-    }
-    for name in ("label_cols", "label_names"):
-        if name in given and not (name == "label_names" and os.path.exists(given[name])):
-            given[name] = tuple(part.strip() for part in given[name].split(","))
-    return given
-
-
 @app.command("run")
+@takes_table_options
 def run(
     task: Annotated[str | None, typer.Option(help="Default: shared10, or your own table's labels.")] = None,
     corpus: Annotated[
@@ -263,13 +283,8 @@ def run(
         typer.Option(help="What one text of EmpatheticDialogues is. Default: the task's."),
     ] = None,
     data: DataPath = None,
-    text_col: TextCol = None,
-    label_col: LabelCol = None,
-    label_cols: LabelCols = None,
-    label_sep: LabelSep = None,
-    label_names: LabelNames = None,
-    group_col: GroupCol = None,
-    unlabelled: UnlabelledOption = None,
+    *,
+    columns: dict[str, Any],
     map_file: MapFile = None,
     epochs: Annotated[float | None, typer.Option(help="Default: the preset's.")] = None,
     seed: Annotated[int, typer.Option(help="Decides every random choice.")] = 42,
@@ -298,7 +313,6 @@ def run(
     from .run import run_experiment
 
     places = {"task": task, "corpus": corpus, "split": split, "unit": unit, "data": data, "out": out, "force": force}
-    columns = _table_options(text_col, label_col, label_cols, label_sep, label_names, group_col, unlabelled)
     machine = {"device": device, "dtype": dtype, "attention": attention}
     changes: dict[str, Any] = {"encoder": encoder, "epochs": epochs, "label_map": read_label_map(map_file)}
     changes = {name: value for name, value in changes.items() if value is not None} | columns
@@ -437,16 +451,12 @@ def _write_predictions(table: "pd.DataFrame", file_format: str, out: Path | None
 
 
 @app.command()
+@takes_table_options
 def evaluate(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run directory.")],
     data: DataPath = None,
-    text_col: TextCol = None,
-    label_col: LabelCol = None,
-    label_cols: LabelCols = None,
-    label_sep: LabelSep = None,
-    label_names: LabelNames = None,
-    group_col: GroupCol = None,
-    unlabelled: UnlabelledOption = None,
+    *,
+    columns: dict[str, Any],
     map_file: MapFile = None,
     out: Annotated[
         Path | None, typer.Option(help="Write the scores to this file as well, as JSON. A file that is there is kept.")
@@ -465,7 +475,6 @@ def evaluate(
 
     if out:
         check_output_file(out, force)
-    columns = _table_options(text_col, label_col, label_cols, label_sep, label_names, group_col, unlabelled)
     label_map, in_terminal = read_label_map(map_file), sys.stderr.isatty()
     table, classifier = evaluate_run(folder, data, label_map=label_map, show_progress_bar=in_terminal, **columns)
     metrics = compute_metrics(table, classifier.labels, classifier.thresholds)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MAX_LENGTH', 'MAX_BATCH_TOKENS', 'FEW_TOKENS', 'BULK_TEXTS', 'PART_ROWS', 'check_texts', 'tokenize_texts',
-           'one_length_warning', 'batched_logits', 'choose_backends', 'PreparedModels', 'answer_table',
+           'one_length_warning', 'batched_logits', 'choose_backends', 'PreparedModels', 'TextScorer', 'answer_table',
            'EmotionClassifier', 'calibrate_model', 'predict_parts', 'check_file_job', 'check_not_same_file',
            'predict_file']
 
@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -198,44 +198,32 @@ class PreparedModels:
             self._by_backend[backend] = prepare_for_inference(self.checkpoint, backend)
         return _check_finite(batched_logits(self._by_backend[backend], ids, max_batch_tokens, bar), backend.dtype)
 
-# %% ../nbs/prototype/10_predict.ipynb #b1c20a07
-def answer_table(
-    texts: list[str], proba: np.ndarray, labels: Sequence[str], thresholds: np.ndarray | None = None
-) -> pd.DataFrame:
-    "What `EmotionClassifier.predict` returns; proba is (n_texts, n_labels), thresholds (n_labels,)."
-    columns = {"text": texts, "label": np.array(labels, dtype=object)[proba.argmax(axis=1)]}
-    if thresholds is not None:
-        columns["labels"] = join_labels(decode_labels(proba >= thresholds, labels))
-    return pd.concat([pd.DataFrame(columns), pd.DataFrame(proba, columns=list(labels))], axis=1)
+# %% ../nbs/prototype/10_predict.ipynb #b1c20a14
+_Scorer = TypeVar("_Scorer", bound="TextScorer")
 
-# %% ../nbs/prototype/10_predict.ipynb #6beedbcb
-class EmotionClassifier:
-    """A trained classifier with its tokenizer: `EmotionClassifier.from_pretrained(folder).predict(texts)`.
 
-    `labels` are its labels in the order of all probabilities; `multi_label` says whether a text may have several, and
-    `thresholds`, (n_labels,), from which probability on each counts. `model` is the transformers model.
+class TextScorer:
+    """A checkpoint with its tokenizer: texts in, logits out, whatever their number and the machine.
+
+    `model` is the transformers model; `max_length` is in tokens.
     """
 
     def __init__(self, model: Any, tokenizer: Any, device: str | None = None, dtype: str | None = None):
         checkpoint = model if isinstance(model, Checkpoint) else Checkpoint(model.config, model=model)
         self.checkpoint, self.config, self.tokenizer = checkpoint, checkpoint.config, tokenizer
         self.few, self.exact, self.bulk = choose_backends(device, dtype)
-        self.labels = [self.config.id2label[i] for i in range(self.config.num_labels)]
-        self.multi_label = is_multi_label(self.config)
-        self.max_length = min(tokenizer.model_max_length, MAX_LENGTH)  # tokens
+        self.max_length = min(tokenizer.model_max_length, MAX_LENGTH)
         self._prepared = PreparedModels(checkpoint)
 
     @classmethod
     def from_pretrained(
-        cls, folder: str | Path, device: str | None = None, dtype: str | None = None
-    ) -> "EmotionClassifier":
+        cls: type[_Scorer], folder: str | Path, device: str | None = None, dtype: str | None = None
+    ) -> _Scorer:
         "Load a run directory, or any folder with a transformers classifier. Raises `ModelError`."
         folder = Path(folder)
         inner = folder / "model" if os.path.isdir(folder / "model") else folder
         choose_backend(device, dtype)  # an impossible device is refused before anything is read
         return cls(*load_model(inner), device, dtype)
-
-    load = from_pretrained  # the name in earlier versions
 
     def save_pretrained(self, folder: str | Path) -> None:
         "Save the model and its tokenizer as a transformers checkpoint, which `from_pretrained` opens."
@@ -248,16 +236,6 @@ class EmotionClassifier:
         "The transformers model, built when first asked for: prediction on a CPU does without it."
         return self.checkpoint.model
 
-    @property
-    def thresholds(self) -> np.ndarray | None:
-        "From which probability on each label counts, (n_labels,); None for a single-label model."
-        saved = getattr(self.config, "emo_nb_thresholds", {})
-        return np.array([saved.get(label, 0.5) for label in self.labels]) if self.multi_label else None
-
-    def for_bulk(self) -> "EmotionClassifier":
-        "The same classifier, computing any number of texts in the machine's fastest number format."
-        return EmotionClassifier(self.checkpoint, self.tokenizer, self.bulk.device, self.bulk.dtype)
-
     def logits(
         self, texts: str | Iterable[str], max_batch_tokens: int = MAX_BATCH_TOKENS, show_progress_bar: bool = False
     ) -> np.ndarray:
@@ -269,6 +247,46 @@ class EmotionClassifier:
         backend = self.bulk if len(ids) > BULK_TEXTS else self.few if are_few else self.exact
         with tqdm(total=len(ids), unit="text", disable=not show_progress_bar) as bar:
             return self._prepared.logits(ids, backend, max_batch_tokens, bar)
+
+# %% ../nbs/prototype/10_predict.ipynb #b1c20a07
+def answer_table(
+    texts: list[str], proba: np.ndarray, labels: Sequence[str], thresholds: np.ndarray | None = None
+) -> pd.DataFrame:
+    "What `EmotionClassifier.predict` returns; proba is (n_texts, n_labels), thresholds (n_labels,)."
+    columns = {"text": texts, "label": np.array(labels, dtype=object)[proba.argmax(axis=1)]}
+    if thresholds is not None:
+        columns["labels"] = join_labels(decode_labels(proba >= thresholds, labels))
+    return pd.concat([pd.DataFrame(columns), pd.DataFrame(proba, columns=list(labels))], axis=1)
+
+# %% ../nbs/prototype/10_predict.ipynb #6beedbcb
+class EmotionClassifier(TextScorer):
+    """A trained classifier with its tokenizer: `EmotionClassifier.from_pretrained(folder).predict(texts)`.
+
+    `labels` are its labels in the order of all probabilities; `multi_label` says whether a text may have several, and
+    `thresholds`, (n_labels,), from which probability on each counts.
+    """
+
+    load = TextScorer.from_pretrained  # the name in earlier versions
+
+    @property
+    def labels(self) -> list[str]:
+        "The labels, in the order of the outputs."
+        return [self.config.id2label[i] for i in range(self.config.num_labels)]
+
+    @property
+    def multi_label(self) -> bool:
+        "Whether a text may have several labels."
+        return is_multi_label(self.config)
+
+    @property
+    def thresholds(self) -> np.ndarray | None:
+        "From which probability on each label counts, (n_labels,); None for a single-label model."
+        saved = getattr(self.config, "emo_nb_thresholds", {})
+        return np.array([saved.get(label, 0.5) for label in self.labels]) if self.multi_label else None
+
+    def for_bulk(self) -> "EmotionClassifier":
+        "The same classifier, computing any number of texts in the machine's fastest number format."
+        return EmotionClassifier(self.checkpoint, self.tokenizer, self.bulk.device, self.bulk.dtype)
 
     def predict_proba(
         self, texts: str | Iterable[str], max_batch_tokens: int = MAX_BATCH_TOKENS, show_progress_bar: bool = False
@@ -358,7 +376,7 @@ def check_not_same_file(file: Path, out: Path) -> None:
     if os.path.exists(file) and os.path.exists(out) and os.path.samefile(file, out):
         raise ConfigError(f"{out} is the file that is read; name another with --out")
 
-
+# %% ../nbs/prototype/10_predict.ipynb #b1c20a16
 def _job_settings(classifier: EmotionClassifier, file: Path, text_col: str | None, file_format: str) -> dict[str, Any]:
     "Everything that decides the predictions of a file: its content, the model, the formats."
     weights = hashlib.sha256()

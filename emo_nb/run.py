@@ -517,6 +517,44 @@ def _rows_of_table(table: ReadResult, task: Task, label_map: dict[str, str] | No
         logger.warning("rows with several labels, of which the first in the task's order counts: %s", f"{several:,}")
     return rows
 
+# %% ../nbs/prototype/11_run.ipynb #67e75b30
+def _warn_of_training_files(saved: Run, table: ReadResult) -> None:
+    "Warn where a table is one that the run was made of, and say that its own splits are not looked at."
+    if known := [name for name, sha256 in table.files.items() if sha256 in saved.config["files"].values()]:
+        message = "the model was made of %s, so most rows are training rows; evaluate without --data scores the test rows alone"
+        logger.warning(message, ", ".join(known))
+    elif table.frame.split.notna().any():
+        logger.info("all rows are scored, whatever split the table says they are in")
+
+# %% ../nbs/prototype/11_run.ipynb #67e75b32
+_NO_TABLE = "a map is for a table of your own; name it with --data, --text-col and --label-col"
+
+
+def _rows_to_score(
+    saved: Run, data: str | None, table: ReadResult | None, label_map: dict[str, str] | None
+) -> pd.DataFrame:
+    "The labelled rows of a table, which may be recognised by its layout, or else the run's own test rows."
+    if table is None and data and not _made_of_table(saved) and corpus_at(data) is None:
+        table = read_table(data, unlabelled="negative")
+    if table is not None:
+        _warn_of_training_files(saved, table)
+        names = tuple(saved.config["labels"])
+        task = TASKS.get(saved.config["task"]) or Task("custom", names, saved.config["multi_label"])
+        return _rows_of_table(table, task, label_map)
+    if label_map:
+        raise ConfigError(_NO_TABLE)
+    return _test_rows(saved, data)
+
+
+def _made_of_table(saved: Run) -> bool:
+    "Whether a run was made of a table of the user's own."
+    settings, corpora = Config.from_record(saved.config), set(CORPORA["both"])
+    return (
+        settings.has_own_table
+        or not set(saved.config.get("origins", ())) <= corpora
+        or (saved.config["task"] not in TASKS)
+    )
+
 # %% ../nbs/prototype/11_run.ipynb #67e75b21
 def evaluate_run(
     folder: str | Path,
@@ -543,41 +581,3 @@ def evaluate_run(
     classifier = EmotionClassifier.from_pretrained(folder)
     proba = classifier.predict_proba(rows.text, show_progress_bar=show_progress_bar)
     return prediction_table(rows, proba, classifier.labels, classifier.thresholds), classifier
-
-
-def _rows_to_score(
-    saved: Run, data: str | None, table: ReadResult | None, label_map: dict[str, str] | None
-) -> pd.DataFrame:
-    "The labelled rows of a table, which may be recognised by its layout, or else the run's own test rows."
-    if table is None and data and not _made_of_table(saved) and corpus_at(data) is None:
-        table = read_table(data)
-    if table is not None:
-        _warn_of_training_files(saved, table)
-        names = tuple(saved.config["labels"])
-        task = TASKS.get(saved.config["task"]) or Task("custom", names, saved.config["multi_label"])
-        return _rows_of_table(table, task, label_map)
-    if label_map:
-        raise ConfigError(_NO_TABLE)
-    return _test_rows(saved, data)
-
-
-def _warn_of_training_files(saved: Run, table: ReadResult) -> None:
-    "Warn where a table is one that the run was made of, and say that its own splits are not looked at."
-    if known := [name for name, sha256 in table.files.items() if sha256 in saved.config["files"].values()]:
-        message = "%s is what the model was made of, so most of its rows are training rows; evaluate without --data scores the test rows alone"
-        logger.warning(message, ", ".join(known))
-    elif table.frame.split.notna().any():
-        logger.info("all rows are scored, whatever split the table says they are in")
-
-
-_NO_TABLE = "a map is for a table of your own; name it with --data, --text-col and --label-col"
-
-
-def _made_of_table(saved: Run) -> bool:
-    "Whether a run was made of a table of the user's own."
-    settings, corpora = Config.from_record(saved.config), set(CORPORA["both"])
-    return (
-        settings.has_own_table
-        or not set(saved.config.get("origins", ())) <= corpora
-        or (saved.config["task"] not in TASKS)
-    )
