@@ -225,6 +225,8 @@ class TextScorer:
         choose_backend(device, dtype)  # an impossible device is refused before anything is read
         return cls(*load_model(inner), device, dtype)
 
+    load = from_pretrained  # the name in earlier versions
+
     def save_pretrained(self, folder: str | Path) -> None:
         "Save the model and its tokenizer as a transformers checkpoint, which `from_pretrained` opens."
         with quiet_transformers():
@@ -265,8 +267,6 @@ class EmotionClassifier(TextScorer):
     `labels` are its labels in the order of all probabilities; `multi_label` says whether a text may have several, and
     `thresholds`, (n_labels,), from which probability on each counts.
     """
-
-    load = TextScorer.from_pretrained  # the name in earlier versions
 
     @property
     def labels(self) -> list[str]:
