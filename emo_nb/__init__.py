@@ -4,11 +4,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .classifier import EmotionClassifier
     from .config import Config, TrainConfig
     from .core import ConfigError, DataError, EmoNbError, ModelError, SourceError, TextError, UnreachableError
     from .corpora import load_corpus, read_table
     from .explore import explore_corpus
-    from .predict import EmotionClassifier, predict_file
+    from .predict import predict_file
     from .report import Run, open_run
     from .run import evaluate_run, run_experiment
     from .taxonomy import TASKS, Task
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = {
-    "predict": ("EmotionClassifier", "predict_file"),
+    "classifier": ("EmotionClassifier",),
+    "predict": ("predict_file",),
     "config": ("Config", "TrainConfig"),
     "run": ("run_experiment", "evaluate_run"),
     "report": ("Run", "open_run"),

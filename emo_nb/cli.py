@@ -19,7 +19,7 @@ from .core import ConfigError, EmoNbError, TextError, logger, read_json_object
 if TYPE_CHECKING:
     import pandas as pd
 
-    from .predict import EmotionClassifier
+    from .predict import TrainedClassifier
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -395,7 +395,9 @@ def predict(
     if not given:
         raise TextError("there is no text to classify; give texts, --file, or lines on standard input")
     classifier = _load_classifier(model, device, dtype)
-    _write_predictions(classifier.predict(given, show_progress_bar=len(given) > 1000 and in_terminal), chosen, out)
+    _write_predictions(
+        classifier.predict_frame(given, show_progress_bar=len(given) > 1000 and in_terminal), chosen, out
+    )
 
 
 def _check_places(
@@ -423,15 +425,15 @@ def _check_places(
             raise TextError(f"{file} holds no text; give a file with a text in each row")
 
 
-def _load_classifier(model: Path | None, device: str | None, dtype: str | None) -> "EmotionClassifier":
+def _load_classifier(model: Path | None, device: str | None, dtype: str | None) -> "TrainedClassifier":
     "The named model, or that of the newest run."
-    from .predict import EmotionClassifier
+    from .predict import TrainedClassifier
 
     if model is None:
         from .report import newest_run  # imports more than a prediction needs
 
         model = newest_run()
-    return EmotionClassifier.from_pretrained(model, device, dtype)
+    return TrainedClassifier.from_pretrained(model, device, dtype)
 
 
 def _write_predictions(table: "pd.DataFrame", file_format: str, out: Path | None) -> None:

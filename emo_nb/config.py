@@ -56,6 +56,7 @@ class TrainConfig:
     max_length: Annotated[int, Field(ge=8)] = 256  # tokens; longer texts are truncated
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # in the encoder
     save_steps: _Count = 200  # steps between checkpoints within an epoch
+    early_stopping_rounds: _Count | None = None  # epochs without a better dev score, after which training stops
 
     def __post_init__(self) -> None:
         if isinstance(self.encoder, os.PathLike):

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -9,18 +10,23 @@ from typing import Any
 logger = logging.getLogger("emo_nb")
 
 # The columns of a table of predictions; no label may be called like one of them.
-RESERVED_COLUMNS = frozenset({"text", "label", "labels", "corpus", "group", "role", "predicted", "confidence"})
+RESERVED_COLUMNS = frozenset(
+    {"text", "label", "labels", "tokens_left_out", "corpus", "group", "role", "predicted", "confidence"}
+)
 
 
 class EmoNbError(Exception):
-    "A mistake that the user can correct. Its message is one sentence: what is wrong, where, and what to do."
+    """A mistake that the user can correct. Its message is one sentence: what is wrong, where, and what to do.
+
+    Those about what a function was given are also a `ValueError`, which scikit-learn's tools expect.
+    """
 
     def __str__(self) -> str:
         return " ".join(super().__str__().splitlines())
 
 
-class DataError(EmoNbError):
-    "A file or a table that cannot be used as it is."
+class DataError(EmoNbError, ValueError):
+    "A file, a table or labels that cannot be used as they are."
 
 
 class SourceError(EmoNbError):
@@ -35,11 +41,11 @@ class ModelError(EmoNbError):
     "An encoder or a saved model that is missing, damaged or not supported."
 
 
-class ConfigError(EmoNbError):
+class ConfigError(EmoNbError, ValueError):
     "Settings that contradict each other or do not suit the data."
 
 
-class TextError(EmoNbError):
+class TextError(EmoNbError, ValueError):
     "A text that cannot be classified; the message gives its position."
 
 
@@ -64,3 +70,10 @@ def read_json_object(file: Path, error: type[EmoNbError], remedy: str) -> dict[s
 def warn_once(message: str) -> None:
     "Log a warning the first time it is given; later calls with the same message do nothing."
     logger.warning("%s", message)
+
+
+def is_interactive() -> bool:
+    "Whether a person watches: standard error is a terminal, or the code runs in a notebook."
+    if (shell := sys.modules.get("IPython")) is not None and (running := shell.get_ipython()) is not None:
+        return hasattr(running, "kernel") or sys.stderr.isatty()
+    return sys.stderr is not None and sys.stderr.isatty()

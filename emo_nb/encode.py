@@ -66,11 +66,13 @@ class TextDataset:
         tokenizer: Any,  # a Hugging Face tokenizer; texts are truncated at its model_max_length
         labels: np.ndarray | None = None,  # (n_texts, n_labels), zeros and ones or probabilities
         multi_label: bool = False,  # give the row of the matrix as float32, not the number of its one label
+        weights: np.ndarray | None = None,  # of the rows in the loss, (n_texts,), or of their labels, as `labels`
     ):
         if labels is not None and len(labels) != len(texts):
             raise ConfigError(f"{len(texts)} texts and {len(labels)} rows of labels; give one row for each text")
         self.input_ids = tokenizer(list(texts), truncation=True, return_token_type_ids=False)["input_ids"]
         self.lengths = np.array([len(ids) for ids in self.input_ids])  # (n_texts,), in tokens
+        self.weights = None if weights is None else weights.astype(np.float32)
         self.labels = labels if labels is None else labels.astype(np.float32) if multi_label else labels.argmax(axis=1)
 
     def __len__(self) -> int:
@@ -78,7 +80,11 @@ class TextDataset:
 
     def __getitem__(self, i: int) -> dict[str, Any]:
         item = {"input_ids": self.input_ids[i], "attention_mask": [1] * len(self.input_ids[i])}
-        return item if self.labels is None else {**item, "labels": self.labels[i]}
+        if self.labels is not None:
+            item["labels"] = self.labels[i]
+        if self.weights is not None:
+            item["weight"] = self.weights[i]
+        return item
 
 # %% ../nbs/prototype/06_encode.ipynb #7b5024ce
 def pad_batch(ids: Sequence[Sequence[int]], pad_token_id: int) -> tuple[np.ndarray, np.ndarray]:

@@ -138,12 +138,14 @@ def fit_temperature(logits: np.ndarray, truth: np.ndarray, multi_label: bool) ->
     """The temperature between 0.1 and 10 that minimises the log loss of logits / temperature.
 
     logits and truth are (n_rows, n_labels), of rows that the model was not trained on. Guo et al. 2017, arXiv
-    1706.04599.
+    1706.04599. A prior that weighs as much as one row keeps it near 1 where few rows say little, or are all right.
     """
     from scipy.optimize import minimize_scalar
 
     best = minimize_scalar(
-        lambda log_t: log_loss(logits / np.exp(log_t), truth, multi_label), bounds=np.log([0.1, 10]), method="bounded"
+        lambda log_t: log_loss(logits / np.exp(log_t), truth, multi_label) + log_t**2 / len(logits),
+        bounds=np.log([0.1, 10]),
+        method="bounded",
     )
     return float(np.exp(best.x))
 

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['MINILM', 'MINILM_SHA256', 'find_encoder', 'bundled_minilm', 'hub_id', 'load_tokenizer', 'pooling_mode',
            'init_mean_pooling', 'new_classifier', 'head_modules', 'output_layer', 'add_lora', 'count_parameters',
-           'freeze_embeddings', 'apply_temperature', 'save_model', 'load_model']
+           'freeze_embeddings', 'new_trainable_classifier', 'apply_temperature', 'save_model', 'load_model',
+           'find_classifier']
 
 # %% ../nbs/prototype/07_model.ipynb #329f22fd
 import hashlib
@@ -16,6 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from .config import TrainConfig
 from .core import ModelError, read_json_object
 from emo_nb.engine.checkpoints import (
     GET_ANEW,
@@ -222,6 +224,18 @@ def freeze_embeddings(model: Any) -> Any:
     embeddings.requires_grad_(False)
     return model
 
+# %% ../nbs/prototype/07_model.ipynb #newtrain0
+def new_trainable_classifier(
+    folder: Path,  # of the encoder
+    labels: Sequence[str],
+    settings: TrainConfig,
+    seed: int = 42,
+    multi_label: bool = False,
+) -> Any:
+    "An encoder with a new head, ready to be trained by the settings' method: with LoRA, or in every layer."
+    model = new_classifier(folder, labels, settings.encoder, seed, multi_label, settings.dropout)
+    return add_lora(model, settings.lora_rank) if settings.method == "lora" else freeze_embeddings(model)
+
 # %% ../nbs/prototype/07_model.ipynb #e33a9cde
 def apply_temperature(model: Any, temperature: float) -> None:
     "Divide a model's logits by the temperature for good, in the weights of its output layer; note it in its config."
@@ -281,3 +295,9 @@ def load_model(folder: Path) -> tuple[Checkpoint, Any]:
     belong together.
     """
     return load_checkpoint(folder), load_tokenizer(folder)
+
+# %% ../nbs/prototype/07_model.ipynb #d3ce30f1
+def find_classifier(name: str | Path) -> tuple[Checkpoint, Any]:
+    "The classifier in a run directory or a model folder, and its tokenizer. Raises `ModelError`."
+    folder = Path(name)
+    return load_model(folder / "model" if os.path.isdir(folder / "model") else folder)

@@ -126,6 +126,58 @@ def write_run(
             with _side_product(folder, f"{name}/README.md") as file:
                 card = model_card(record, metrics, loading_instructions(record, name))
                 file.write_text(card, encoding="utf-8", newline="\n")
+    if (folder / "model").is_dir():
+        note = f"task {record['task']}, split: {record.get('split') or 'official'}"
+        scores = {HUB_IDS[corpus]: of_corpus for corpus, of_corpus in metrics.items() if corpus in HUB_IDS}
+        write_eval_results(folder / "model", scores, note, record.get("date"))
+
+
+def write_eval_results(
+    folder: Path, scores: Mapping[str, Mapping[str, Any]], note: str = "", date: str | None = None
+) -> None:
+    "Macro-F1 and accuracy on each data set (by its id on the hub) in the form that the hub reads: `.eval_results/*.yaml`."
+    from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
+    from huggingface_hub.utils import yaml_dump
+
+    for dataset, of_dataset in scores.items():
+        entries = [
+            EvalResultEntry(dataset, name, of_dataset[name], date=date, notes="; ".join(filter(None, (words, note))))
+            for name, words in (("macro_f1", "macro-F1"), ("accuracy", "all labels right"))
+        ]
+        with _side_product(folder, f".eval_results/{dataset.replace('/', '--')}.yaml") as file:
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(yaml_dump(eval_result_entries_to_yaml(entries)), encoding="utf-8")
+
+
+def write_memory_card(
+    folder: Path,
+    trained: Any,  # a `TrainedClassifier`
+    settings: Mapping[str, Any],  # method, random_state
+    rows: Mapping[str, int],  # of train and dev
+    metrics: dict[str, Any] | None = None,  # as `compute_metrics` returns them
+    dataset: str | None = None,  # id on the hub of the data that were evaluated on
+) -> None:
+    "The card of a classifier that was fitted in memory and, where its evaluation's data are named, its `.eval_results`."
+    config = trained.config
+    record = {
+        "task": "Emotion in text" if dataset is None else dataset,
+        "encoder": config.emo_nb_encoder,
+        "labels": trained.labels,
+        "multi_label": trained.multi_label,
+        "method": settings["method"],
+        "seed": settings["random_state"],
+        "split": "texts in memory, by group",
+        "files": {},
+        "rows": rows,
+        "calibration": {"temperature": getattr(config, "emo_nb_temperature", 1.0)},
+        "command": "EmotionClassifier.fit",
+    }
+    by_data = {} if metrics is None else {dataset or "texts": metrics}
+    with _side_product(folder, "README.md") as file:
+        card = model_card(record, by_data, loading_instructions(record, "model"))
+        file.write_text(card, encoding="utf-8", newline="\n")
+    if dataset is not None and metrics is not None:
+        write_eval_results(folder, {dataset: metrics}, date=utc_now().isoformat(timespec="seconds"))
 
 
 @contextmanager
@@ -218,7 +270,7 @@ def licence(record: dict[str, Any]) -> tuple[str, str]:
     corpora = {name.split("/")[0] for name in record["files"]}
     if "empathetic" in corpora:
         return "cc-by-nc-4.0", "EmpatheticDialogues is CC BY-NC 4.0, so the model may not be used commercially"
-    if corpora <= {"goemotions"}:
+    if corpora and corpora <= {"goemotions"}:
         return "apache-2.0", "as its data"
     return "other", "that of its data, which emo_nb does not know"
 
@@ -247,7 +299,8 @@ def model_card(record: dict[str, Any], metrics: dict[str, Any], loading: str) ->
                 metric_name="macro-F1",
             )
             for corpus, score in metrics.items()
-        ],
+        ]
+        or None,
     )
     variables = {
         **{name: record[name] for name in ("multi_label", "method", "split", "seed")},
@@ -260,8 +313,8 @@ def model_card(record: dict[str, Any], metrics: dict[str, Any], loading: str) ->
         "licence": licence_name,
         "licence_reason": reason,
         "own_data": not corpora,
-        "results_table": _results_markdown(metrics),
-        "labels_table": _labels_markdown(metrics),
+        "results_table": _results_markdown(metrics) if metrics else "",
+        "labels_table": _labels_markdown(metrics) if metrics else "",
     }
     template = Path(__file__).with_name("model_card.md")
     return str(ModelCard.from_template(card_data, template_path=str(template), **variables))

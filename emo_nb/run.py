@@ -32,15 +32,13 @@ from .io.archives import read_files
 from .io.files import atomic_dir, check_output_dir, partial_dir
 from .io.readers import open_table
 from emo_nb.model import (
-    add_lora,
     count_parameters,
     find_encoder,
-    freeze_embeddings,
     load_tokenizer,
-    new_classifier,
+    new_trainable_classifier,
     save_model,
 )
-from .predict import EmotionClassifier, one_length_warning
+from .predict import TrainedClassifier, one_length_warning
 from .prepare import SPLITS, balance, deduplicate, map_labels, sample_per_label, split_rows
 from .report import Run, open_run, provenance, run_figures, utc_now, write_figures, write_run
 from .sources import FILE_PATTERNS, resolve_path, search_folder
@@ -281,14 +279,6 @@ def _check_splits(splits: dict[str, pd.DataFrame], how: str) -> None:
         if unknown := sorted(labels[name] - labels["train"]):
             raise DataError(f"{name} has rows labelled {', '.join(unknown)}, but train has none; {anew}")
 
-# %% ../nbs/prototype/11_run.ipynb #78533152
-def _new_model(encoder: Path, task: Task, config: Config) -> Any:
-    "The encoder with a new head, ready to be trained with LoRA or in every layer."
-    settings = config.train
-    labels = sorted(task.labels)
-    model = new_classifier(encoder, labels, settings.encoder, config.seed, task.multi_label, settings.dropout)
-    return add_lora(model, settings.lora_rank) if settings.method == "lora" else freeze_embeddings(model)
-
 # %% ../nbs/prototype/11_run.ipynb #c8dc0517
 def _new_record(config: Config, examples: Examples, splits: dict[str, pd.DataFrame], model: Any) -> dict[str, Any]:
     "What decides a run and what it is made of, as `config.json` will hold it."
@@ -376,7 +366,7 @@ def _train(
     progress = config.show_progress_bar
     history = fit(model, tokenizer, train, dev, folder, config.train, config.seed, None, backend, progress)
     if not rank:
-        classifier = EmotionClassifier(model, tokenizer, config.device, config.dtype)
+        classifier = TrainedClassifier(model, tokenizer, config.device, config.dtype)
         classifier.calibrate(splits["dev"].text, truth["dev"])
     return history
 
@@ -391,7 +381,7 @@ def _checkpoint_dir(config: Config, out: Path, others: dict[str, Any]) -> Abstra
 
 # %% ../nbs/prototype/11_run.ipynb #020241d5
 def _calibration_curves(
-    logits: np.ndarray, table: pd.DataFrame, temperature: float, classifier: EmotionClassifier
+    logits: np.ndarray, table: pd.DataFrame, temperature: float, classifier: TrainedClassifier
 ) -> dict[str, pd.DataFrame]:
     "The calibration on the test rows without and with the temperature."
     truth, _ = truth_and_predicted(table, classifier.labels)
@@ -403,7 +393,7 @@ def _calibration_curves(
 # %% ../nbs/prototype/11_run.ipynb #c09d68b2
 def _test_and_write(
     folder: Path,  # that becomes the run directory
-    classifier: EmotionClassifier,
+    classifier: TrainedClassifier,
     rows: pd.DataFrame,  # all labelled rows
     splits: dict[str, pd.DataFrame],
     record: dict[str, Any],
@@ -449,7 +439,8 @@ def run_experiment(config: Config) -> Run | None:
     check_can_train(backend)
     encoder, tokenizer, examples = _load_parts(config)
     splits, left_out = _split_and_count(examples.rows, examples.task, config)
-    model = _new_model(encoder, examples.task, config)
+    task = examples.task
+    model = new_trainable_classifier(encoder, sorted(task.labels), config.train, config.seed, task.multi_label)
     record = _new_record(config, examples, splits, model)
     _log_record(record, splits, left_out)
     _log_truncated(splits, tokenizer)
@@ -461,7 +452,7 @@ def run_experiment(config: Config) -> Run | None:
         record |= history.attrs | {"train_seconds": round((utc_now() - started).total_seconds(), 1)}
         with atomic_dir(out, "metrics.json", config.force) as run_dir:
             model = save_model(model, tokenizer, run_dir)
-            classifier = EmotionClassifier(model, tokenizer, config.device, config.dtype)
+            classifier = TrainedClassifier(model, tokenizer, config.device, config.dtype)
             _test_and_write(run_dir, classifier, examples.rows, splits, record, history, started)
     return open_run(out)
 
@@ -564,7 +555,7 @@ def evaluate_run(
     label_map: dict[str, str] | None = None,  # from the table's labels to the model's; default: same names
     show_progress_bar: bool = True,
     **options: Any,  # label_cols, label_sep, label_names, group_col, unlabelled: as `read_table` takes them
-) -> tuple[pd.DataFrame, EmotionClassifier]:
+) -> tuple[pd.DataFrame, TrainedClassifier]:
     """Predict again with a saved run: its own test rows, or all rows of a labelled table; return table and classifier.
 
     Raises `ConfigError` where the data are not those of the run or the map names an unknown label, `DataError` where
@@ -578,6 +569,6 @@ def evaluate_run(
     given.setdefault("unlabelled", "negative")  # which a single-label model leaves out
     table = read_table(data, **given) if data and set(given) - {"unlabelled"} else None
     rows = _rows_to_score(open_run(folder), data, table, label_map)
-    classifier = EmotionClassifier.from_pretrained(folder)
+    classifier = TrainedClassifier.from_pretrained(folder)
     proba = classifier.predict_proba(rows.text, show_progress_bar=show_progress_bar)
     return prediction_table(rows, proba, classifier.labels, classifier.thresholds), classifier

@@ -86,8 +86,8 @@ def restore_row(header: list[str], cells: list[str]) -> list[str]:
 
 
 def format_table(table: "pd.DataFrame") -> str:
-    "The three most probable emotions of each text, for people; `table` is what `EmotionClassifier.predict` returns."
-    width, numbers = 48, table.select_dtypes("number").columns
+    "The three most probable emotions of each text, for people; `table` is what `predict_frame` returns."
+    width, numbers = 48, table.select_dtypes("number").columns.drop("tokens_left_out", errors="ignore")
     lines = []
     for _, row in table.iterrows():
         top = row[numbers].astype(float).nlargest(3)

@@ -1,0 +1,541 @@
+"""`EmotionClassifier`: fit on texts and labels in memory, predict, evaluate and save, by scikit-learn's rules.
+
+    clf = EmotionClassifier().fit(texts, labels)
+    clf.predict(texts)
+
+It is a scikit-learn classifier whose samples are texts. What trains it is what trains a run (`emo_nb.train`), and what
+predicts is the `TrainedClassifier` that it holds once it is fitted or loaded.
+"""
+
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+from sklearn import exceptions
+from sklearn.base import BaseEstimator, ClassifierMixin
+
+from .config import Method, TrainConfig
+from .core import ConfigError, DataError, ModelError, first_line, is_interactive, logger
+from .encode import decode_labels
+from .engine.label_forms import Labels, read_labels
+from .evaluate import SCORES, compute_metrics, prediction_table
+from .predict import (
+    BULK_TEXTS,
+    MAX_BATCH_TOKENS,
+    LongTexts,
+    TrainedClassifier,
+    check_long_texts,
+    check_texts,
+    count_left_out,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from .engine.device import Backend
+
+Thresholds = float | Mapping[str, float]
+NAME = "texts"  # of the user's data, where a corpus has its name
+
+
+class NotFittedError(ModelError, exceptions.NotFittedError):
+    "A classifier that was neither fitted nor loaded is asked for something."
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    "Scores of a classifier on labelled texts: `overall`, `by_label`, and the `predictions` that they were computed from."
+
+    overall: pd.DataFrame  # one row a score: value, and its 95 % interval from low to high
+    by_label: pd.DataFrame  # one row a label: precision, recall, f1 with its interval, support, threshold
+    predictions: pd.DataFrame  # one row a text: what `prediction_table` returns
+    metrics: dict[str, Any]  # the same scores, as `compute_metrics` returns them
+
+    def plot(self) -> "Figure":
+        "The F1 of each label as a figure."
+        from .evaluate import label_scores
+        from .plots import plot_f1
+
+        return plot_f1(label_scores(self.predictions, list(self.by_label.index)))
+
+    def _repr_html_(self) -> str:
+        return self.overall.round(3).to_html() + self.by_label.round(3).to_html()
+
+
+class EmotionClassifier(ClassifierMixin, BaseEstimator):
+    """A classifier of texts, by default emotions, that is fitted in memory or loaded, with scikit-learn's interface.
+
+    After `fit` or `from_pretrained` it has `classes_`, (n_labels,), the labels in the order of all probabilities;
+    `trained_`, the model with its tokenizer; and after `fit` `history_`, the dev scores, one row an epoch.
+    """
+
+    def __init__(
+        self,
+        encoder: str = "minilm",  # minilm (bundled), goemotions28 (shipped), a local folder, or a hub id
+        method: Method = "lora",  # or finetune: train every layer
+        *,
+        multi_label: bool | None = None,  # may a text have several labels? told from the labels' form
+        class_weight: Literal["balanced"] | Mapping[Any, float] | None = None,  # of the labels in the loss
+        validation_fraction: float = 0.1,  # share of the groups that chooses epoch and thresholds, without eval_set
+        epochs: float = 3,  # at most; the one that scores best on dev is kept
+        early_stopping_rounds: int | None = None,  # epochs without a better dev score, after which training stops
+        batch_size: int | None = None,  # texts of mean length, whose tokens a batch has room for; the method's own
+        learning_rate: float | None = None,  # of the encoder's last layer; the method's own
+        head_learning_rate: float = 3e-2,  # of the output layer, which starts from scratch
+        layer_decay: float = 0.8,  # a layer's rate, as a share of the rate of the one above
+        warmup_ratio: float = 0.1,  # share of all steps
+        weight_decay: float = 0.01,  # of AdamW; biases and norms have none
+        averaging_power: float | None = 3,  # step t weighs t**power in the mean of the weights
+        lora_rank: int = 16,  # dimensions of each adapter
+        max_length: int = 256,  # tokens of a text that are read
+        dropout: float = 0.0,  # in the encoder
+        save_steps: int = 200,  # steps between checkpoints within an epoch
+        long_texts: LongTexts = "truncate",  # or windows: predict all of a text that is longer than max_length
+        random_state: int = 42,  # of every random choice
+        device: str | None = None,  # a GPU where there is one
+        dtype: str | None = None,  # the number format that the machine is fast at
+        show_progress_bar: bool | None = None,  # None: in a terminal and in a notebook
+    ):
+        self.encoder = encoder
+        self.method = method
+        self.multi_label = multi_label
+        self.class_weight = class_weight
+        self.validation_fraction = validation_fraction
+        self.epochs = epochs
+        self.early_stopping_rounds = early_stopping_rounds
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.head_learning_rate = head_learning_rate
+        self.layer_decay = layer_decay
+        self.warmup_ratio = warmup_ratio
+        self.weight_decay = weight_decay
+        self.averaging_power = averaging_power
+        self.lora_rank = lora_rank
+        self.max_length = max_length
+        self.dropout = dropout
+        self.save_steps = save_steps
+        self.long_texts = long_texts
+        self.random_state = random_state
+        self.device = device
+        self.dtype = dtype
+        self.show_progress_bar = show_progress_bar
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.one_d_array, tags.input_tags.two_d_array, tags.input_tags.string = True, False, True
+        tags.classifier_tags.multi_label = True
+        return tags
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "trained_")
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path,  # a run directory, a model folder, a shipped model, or a hub id
+        device: str | None = None,
+        dtype: str | None = None,
+        long_texts: LongTexts = "truncate",
+    ) -> "EmotionClassifier":
+        "Load a trained classifier. Raises `ModelError` where there is none, or one that cannot be used."
+        loaded = cls(device=device, dtype=dtype, long_texts=long_texts)
+        loaded.trained_ = TrainedClassifier.from_pretrained(name, device, dtype, long_texts)
+        loaded.classes_ = np.array(getattr(loaded.trained_.config, "emo_nb_classes", None) or loaded.labels)
+        return loaded
+
+    load = from_pretrained  # the name in earlier versions
+
+    @property
+    def trained(self) -> TrainedClassifier:
+        "The trained model with its tokenizer. Raises `NotFittedError` where there is none yet."
+        if not hasattr(self, "trained_"):
+            raise NotFittedError(
+                "this classifier is not trained yet; call fit(texts, labels), or load one with "
+                "EmotionClassifier.from_pretrained('goemotions28')"
+            )
+        return self.trained_
+
+    @property
+    def labels(self) -> list[str]:
+        "The labels as strings, in the order of the probabilities."
+        return self.trained.labels
+
+    @property
+    def thresholds(self) -> np.ndarray | None:
+        "From which probability on each label counts, (n_labels,); None for a single-label model."
+        return self.trained.thresholds
+
+    @property
+    def model(self) -> Any:
+        "The transformers model."
+        return self.trained.model
+
+    @property
+    def tokenizer(self) -> Any:
+        "The Hugging Face tokenizer."
+        return self.trained.tokenizer
+
+    def fit(
+        self,
+        texts: Iterable[str],
+        labels: Any,  # one label a row, a list or set of labels a row, or zeros and ones with a column for each label
+        *,
+        groups: Iterable[Any]
+        | None = None,  # rows with the same value stay on one side of the split into train and dev
+        sample_weight: Iterable[float] | None = None,  # of the rows in the loss
+        eval_set: tuple[Iterable[str], Any] | None = None,  # texts and labels of dev, in place of rows split off
+    ) -> "EmotionClassifier":
+        """Train on texts and labels; epoch, temperature and thresholds are chosen on dev.
+
+        Raises `TextError`, `DataError` or `ConfigError` before any training where texts, labels or settings cannot be
+        used. What was done with the rows is logged to `emo_nb`, at level INFO.
+        """
+        settings, backend = self._settings(), self._backend()
+        examples = _read_examples(texts, labels, self.multi_label, groups)
+        _check_can_learn(examples.labels)
+        weights = _loss_weights(examples.labels, self.class_weight, sample_weight)
+        if eval_set is None:
+            for_training, for_dev = _hold_out(examples, self.validation_fraction, self.random_state)
+            train, dev = examples.take(for_training), examples.take(for_dev)
+            weights = None if weights is None else weights[for_training]
+        else:
+            train, dev = examples, _read_eval_set(eval_set, examples)
+        _log_examples(train, dev)
+        trained, history = self._train(train, dev, weights, settings, backend)
+        if examples.labels.classes.dtype.kind != "U":
+            trained.config.emo_nb_classes = examples.labels.classes.tolist()
+        self.trained_, self.classes_, self.history_ = trained, examples.labels.classes, history
+        self.rows_ = {"train": len(train.texts), "dev": len(dev.texts)}
+        return self
+
+    def _settings(self) -> TrainConfig:
+        "The training settings among the parameters. Raises `ConfigError` for values that cannot be."
+        check_long_texts(self.long_texts)
+        if self.multi_label not in (None, True, False):
+            raise ConfigError(f"multi_label is True, False or None (told from the labels), not {self.multi_label!r}")
+        if not isinstance(self.validation_fraction, (int, float)) or not 0 < self.validation_fraction < 1:
+            raise ConfigError(f"validation_fraction is a number between 0 and 1, not {self.validation_fraction!r}")
+        if not isinstance(self.random_state, (int, np.integer)) or not 0 <= self.random_state < 2**32:
+            raise ConfigError(f"random_state is a whole number from 0 on, not {self.random_state!r}; give one")
+        return TrainConfig(**{setting.name: getattr(self, setting.name) for setting in fields(TrainConfig)})
+
+    def _backend(self) -> "Backend":
+        from .engine.device import check_can_train, choose_backend
+
+        backend = choose_backend(self.device, self.dtype)
+        check_can_train(backend)
+        return backend
+
+    def _train(
+        self,
+        train: "_Examples",
+        dev: "_Examples",
+        weights: np.ndarray | None,
+        settings: TrainConfig,
+        backend: "Backend",
+    ) -> tuple[TrainedClassifier, pd.DataFrame]:
+        "A new model, fitted on train and calibrated on dev, and its history."
+        from .encode import TextDataset
+        from .model import find_encoder, load_tokenizer, new_trainable_classifier
+        from .train import fit
+
+        names, multi_label = train.labels.names, train.labels.multi_label
+        folder = find_encoder(settings.encoder)
+        tokenizer = load_tokenizer(folder, settings.max_length)
+        model = new_trainable_classifier(folder, names, settings, self.random_state, multi_label)
+        data = TextDataset(train.texts, tokenizer, train.labels.matrix, multi_label, weights)
+        dev_data = TextDataset(dev.texts, tokenizer, dev.labels.matrix, multi_label)
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as checkpoints:
+            seed, bar = int(self.random_state), self._shows_bar()
+            history = fit(model, tokenizer, data, dev_data, Path(checkpoints), settings, seed, None, backend, bar)
+        model = model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
+        trained = TrainedClassifier(model.cpu().eval(), tokenizer, self.device, self.dtype, self.long_texts)
+        trained.calibrate(dev.texts, dev.labels.matrix)
+        if self.long_texts == "windows":
+            trained.config.emo_nb_window_pooling = _choose_pooling(trained, dev)
+        return trained, history
+
+    def _shows_bar(self) -> bool:
+        return is_interactive() if self.show_progress_bar is None else bool(self.show_progress_bar)
+
+    def _scoring_options(self, texts: list[str], max_batch_tokens: int) -> dict[str, Any]:
+        "A bar is shown for many texts only."
+        return {
+            "max_batch_tokens": max_batch_tokens,
+            "show_progress_bar": len(texts) > BULK_TEXTS and self._shows_bar(),
+        }
+
+    def predict_proba(self, texts: str | Iterable[str], max_batch_tokens: int = MAX_BATCH_TOKENS) -> np.ndarray:
+        "Probabilities (n_texts, n_labels), in the order of the texts and of `classes_`. Raises `TextError`."
+        trained, texts = self.trained, check_texts(texts)
+        return trained.predict_proba(texts, **self._scoring_options(texts, max_batch_tokens))
+
+    def predict(self, texts: str | Iterable[str]) -> np.ndarray:
+        """The labels of each text, in the form in which `fit` takes them.
+
+        Single-label: an array (n_texts,) of labels. Multi-label: zeros and ones, (n_texts, n_labels), with a column for
+        each label of `classes_`; 1 where the probability reaches the label's threshold.
+        """
+        proba = self.predict_proba(texts)
+        if self.thresholds is None:
+            return self.classes_[proba.argmax(axis=1)]
+        return (proba >= self.thresholds).astype(int)
+
+    def predict_frame(
+        self,
+        texts: str | Iterable[str],
+        thresholds: Thresholds | None = None,  # in place of those saved with the model
+        top_k: int | None = None,  # at most so many labels, the most probable first
+        tokens_left_out: bool = False,  # add a column: how many tokens of the text were not read
+        max_batch_tokens: int = MAX_BATCH_TOKENS,
+    ) -> pd.DataFrame:
+        """One row a text, in order: `text`, `label` (the most probable), and the probability of each label.
+
+        A multi-label model adds `labels`: all that reach their threshold, joined by `|`; possibly none. So does any
+        model where `thresholds` or `top_k` is given; with `top_k` alone no threshold counts.
+        """
+        trained, texts = self.trained, check_texts(texts)
+        options = self._scoring_options(texts, max_batch_tokens)
+        return trained.predict_frame(texts, thresholds, top_k, tokens_left_out, **options)
+
+    def score(self, texts: Iterable[str], labels: Any, sample_weight: Iterable[float] | None = None) -> float:
+        "Accuracy: the share of texts whose labels are all right, and no other given."
+        examples = _read_examples(texts, labels, None, classes=self._known_classes())
+        predicted = self.predict(examples.texts)
+        truth = examples.labels.matrix
+        if predicted.ndim == 1:
+            predicted = predicted[:, None] == self.classes_[None]
+        right = (predicted == truth).all(axis=1)
+        return float(np.average(right, weights=None if sample_weight is None else list(sample_weight)))
+
+    def evaluate(self, texts: Iterable[str], labels: Any, groups: Iterable[Any] | None = None) -> Evaluation:
+        """Scores on labelled texts that chose nothing, with 95 % intervals; the bootstrap draws whole groups.
+
+        A single-label model takes one label a text. Raises `TextError` or `DataError` for what cannot be scored.
+        """
+        trained = self.trained
+        examples = _read_examples(texts, labels, None, groups, self._known_classes())
+        if not trained.multi_label and len(wrong := np.flatnonzero(examples.labels.matrix.sum(axis=1) != 1)):
+            raise DataError(f"row {wrong[0]} has not exactly one label, as this model's texts have; correct or drop it")
+        proba = self.predict_proba(examples.texts)
+        table = prediction_table(examples.frame(), proba, trained.labels, trained.thresholds)
+        metrics = compute_metrics(table, trained.labels, trained.thresholds)[NAME]
+        intervals = metrics["intervals"]
+        overall = pd.DataFrame({name: (metrics[name], *intervals[name]) for name in SCORES}, ("value", "low", "high")).T
+        by_label = pd.DataFrame(metrics["labels"]).T.rename_axis("label")
+        by_label[["low", "high"]] = by_label.pop("f1_interval").tolist()
+        order = [c for c in ("precision", "recall", "f1", "low", "high", "support", "threshold") if c in by_label]
+        return Evaluation(overall, by_label[order].infer_objects(), table, metrics)
+
+    def _known_classes(self) -> np.ndarray:
+        self.trained  # noqa: B018 (raises where there is none)
+        return self.classes_
+
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        evaluation: Evaluation | None = None,  # for the model card
+        dataset: str | None = None,  # id on the hub of the data that were evaluated on
+    ) -> None:
+        """Save as a transformers checkpoint with a model card; `from_pretrained` and plain transformers open it.
+
+        Labels, thresholds and how texts are pooled stand in its `config.json`; the temperature is part of the weights.
+        """
+        from .report import write_memory_card
+
+        trained, folder = self.trained, Path(folder)
+        trained.save_pretrained(folder)
+        if hasattr(self, "rows_"):  # of a loaded one, emo_nb does not know how it was made
+            metrics = None if evaluation is None else evaluation.metrics
+            write_memory_card(folder, trained, self.get_params(), self.rows_, metrics, dataset)
+
+    def push_to_hub(
+        self,
+        repo_id: str,  # OWNER/NAME
+        evaluation: Evaluation | None = None,
+        dataset: str | None = None,
+        private: bool | None = None,  # the hub's default for the owner
+        token: str | None = None,  # default: the one that `hf auth login` saved
+    ) -> str:
+        "Save, upload to the Hugging Face Hub, and return the address. Raises `ModelError` where the hub refuses."
+        from huggingface_hub import HfApi
+        from huggingface_hub.errors import HfHubHTTPError
+
+        hub = HfApi(token=token)
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder, evaluation, dataset)
+            try:
+                hub.create_repo(repo_id, private=private, exist_ok=True)
+                return str(hub.upload_folder(repo_id=repo_id, folder_path=folder, commit_message="Upload by emo_nb"))
+            except (HfHubHTTPError, ValueError, OSError) as error:
+                raise ModelError(
+                    f"{repo_id} cannot be uploaded ({first_line(error)}); log in with `hf auth login`, or give a token "
+                    "that may write there"
+                ) from error
+
+
+@dataclass(frozen=True)
+class _Examples:
+    "Texts with their labels and groups, one entry a row."
+
+    texts: list[str]
+    labels: Labels
+    groups: np.ndarray  # (n_rows,), numbers
+
+    def take(self, rows: np.ndarray) -> "_Examples":
+        "The rows at these positions."
+        labels = replace(self.labels, matrix=self.labels.matrix[rows])
+        return _Examples([self.texts[i] for i in rows], labels, self.groups[rows])
+
+    def frame(self) -> pd.DataFrame:
+        "The rows as the table that splits and scores are made from."
+        targets = pd.Series(decode_labels(self.labels.matrix, self.labels.names), dtype=object)
+        return pd.DataFrame({"text": self.texts, "targets": targets, "group": self.groups.astype(str), "corpus": NAME})
+
+
+def _read_examples(
+    texts: Iterable[str],
+    labels: Any,
+    multi_label: bool | None,
+    groups: Iterable[Any] | None = None,
+    classes: np.ndarray | None = None,
+) -> _Examples:
+    "Texts, labels and groups, of the same length; by default each text is a group of its own."
+    texts, known = check_texts(texts), read_labels(labels, multi_label, classes)
+    _check_length(texts, "labels", len(known.matrix))
+    if groups is None:
+        return _Examples(texts, known, np.arange(len(texts)))
+    numbers, _ = pd.factorize(pd.Series(list(groups), dtype=object), use_na_sentinel=True)
+    _check_length(texts, "groups", len(numbers))
+    if len(missing := np.flatnonzero(numbers < 0)):
+        raise DataError(f"the group of row {missing[0]} is missing; give each row one")
+    return _Examples(texts, known, numbers)
+
+
+def _check_length(texts: list[str], what: str, n: int) -> None:
+    if n != len(texts):
+        raise DataError(f"there are {len(texts)} texts and {n} {what}; give one for each text")
+
+
+def _check_can_learn(labels: Labels) -> None:
+    "Raise `DataError` where there are not two labels, or more labels than rows."
+    n_rows, present = len(labels.matrix), labels.matrix.sum(axis=0) > 0
+    if present.sum() < 2:
+        named = f" ({labels.names[int(present.argmax())]!r})" if present.any() else ""
+        raise DataError(f"the labels are of 1 class{named}, and a classifier needs two; add rows of another")
+    if len(labels.names) > n_rows:
+        raise DataError(f"there are {len(labels.names)} labels and only {n_rows} rows; give several rows of each label")
+
+
+def _loss_weights(labels: Labels, class_weight: Any, sample_weight: Iterable[float] | None) -> np.ndarray | None:
+    """How much each row, (n_rows,), or each label of each row, (n_rows, n_labels), counts in the loss; mean of rows 1.
+
+    A single-label row has the weight of its label. In a multi-label task a label's weight is that of its positive rows,
+    and `balanced` gives positive and negative rows of a label the same total.
+    """
+    rows = None if sample_weight is None else _check_sample_weight(sample_weight, len(labels.matrix))
+    if class_weight is None:
+        return rows
+    of_label = _class_weights(labels, class_weight)
+    if labels.multi_label:
+        weights = np.where(labels.matrix > 0, of_label, 1.0)
+        return weights if rows is None else weights * rows[:, None]
+    weights = of_label[labels.matrix.argmax(axis=1)]
+    return weights if rows is None else weights * rows
+
+
+def _check_sample_weight(sample_weight: Iterable[float], n_rows: int) -> np.ndarray:
+    try:
+        weights = np.array(list(sample_weight), float)
+    except (TypeError, ValueError) as error:
+        raise DataError("sample_weight should be one number for each row; give these") from error
+    if weights.shape != (n_rows,):
+        raise DataError(
+            f"there are {n_rows} rows, and sample_weight has the shape {weights.shape}; give one for each row"
+        )
+    if not np.isfinite(weights).all() or (weights < 0).any() or not weights.any():
+        raise DataError("sample_weight has a number that is negative or not finite, or only zeros; correct it")
+    return weights / weights.mean()
+
+
+def _class_weights(labels: Labels, class_weight: Any) -> np.ndarray:
+    "The weight of each label, (n_labels,)."
+    n_rows, counts = len(labels.matrix), np.maximum(labels.matrix.sum(axis=0, dtype=float), 1)
+    if class_weight == "balanced":
+        return (n_rows - counts) / counts if labels.multi_label else n_rows / (len(counts) * counts)
+    if not isinstance(class_weight, Mapping):
+        raise ConfigError(
+            f"class_weight is 'balanced' or a dict from labels to numbers, not {class_weight!r}; give one"
+        )
+    by_name = {str(label): weight for label, weight in class_weight.items()}
+    if unknown := sorted(by_name.keys() - set(labels.names)):
+        raise ConfigError(
+            f"class_weight names {unknown[0]!r}, which is not a label; choose from {', '.join(labels.names)}"
+        )
+    for name, weight in by_name.items():
+        if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 <= weight < np.inf:
+            raise ConfigError(f"class_weight has {weight!r} for {name!r}; give a number of 0 or more")
+    return np.array([float(by_name.get(name, 1)) for name in labels.names])
+
+
+def _hold_out(examples: _Examples, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    "The positions of the rows of train and of dev."
+    from .prepare import hold_out
+
+    splits = hold_out(examples.frame(), share, seed)
+    return splits["train"].index.to_numpy(), splits["dev"].index.to_numpy()
+
+
+def _read_eval_set(eval_set: Any, train: _Examples) -> _Examples:
+    "The dev rows that the user gives; how many of their texts stand in train is said."
+    from .corpora import normalize_text
+
+    if not isinstance(eval_set, (tuple, list)) or len(eval_set) != 2:
+        raise ConfigError("eval_set is a pair (texts, labels); give both")
+    multi_label = train.labels.multi_label
+    dev = _read_examples(eval_set[0], eval_set[1], multi_label, classes=train.labels.classes)
+    if not dev.labels.matrix.any():
+        raise DataError("no row of eval_set has a label; give some that have one")
+    shared = normalize_text(pd.Series(dev.texts)).isin(normalize_text(pd.Series(train.texts)))
+    if shared.any():
+        logger.warning("texts of eval_set that stand in the training texts too: %s", f"{shared.sum():,}")
+    return dev
+
+
+def _choose_pooling(trained: TrainedClassifier, dev: _Examples) -> str:
+    "How to pool the probabilities of windows: what is better on the long texts of dev; the mean where there are none."
+    from sklearn.metrics import f1_score
+
+    limit = trained.max_length
+    long = np.flatnonzero(count_left_out(dev.texts, trained.tokenizer, limit))
+    if not len(long):
+        return "mean"
+    texts, truth, scores = [dev.texts[i] for i in long], dev.labels.matrix[long], {}
+    for how in ("mean", "max"):
+        trained.config.emo_nb_window_pooling = how
+        proba = trained.predict_proba(texts)
+        by_threshold = trained.thresholds is not None
+        chosen = proba >= trained.thresholds if by_threshold else np.eye(proba.shape[1])[proba.argmax(axis=1)]
+        scores[how] = f1_score(truth, chosen, average="macro", zero_division=0)
+    return max(scores, key=lambda how: scores[how])  # the mean where both are alike
+
+
+def _log_examples(train: _Examples, dev: _Examples) -> None:
+    "Say how many rows and labels there are, and what cannot be learnt or chosen for want of rows."
+    names, kind = train.labels.names, "several labels a text" if train.labels.multi_label else "one label a text"
+    logger.info(
+        "%s training and %s dev rows; %s labels, %s", f"{len(train.texts):,}", f"{len(dev.texts):,}", len(names), kind
+    )
+    for part, examples, what in (
+        ("training", train, "cannot be learnt"),
+        ("dev", dev, "have thresholds that no row chose"),
+    ):
+        absent = [name for name, n in zip(names, examples.labels.matrix.sum(axis=0), strict=True) if not n]
+        if absent and (part == "training" or train.labels.multi_label):
+            logger.warning("labels without a %s row, which %s: %s", part, what, ", ".join(absent))
+    if no_label := int((train.labels.matrix.sum(axis=1) == 0).sum()):
+        logger.info("training rows without a label, which teach that a text may have none: %s", f"{no_label:,}")
