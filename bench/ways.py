@@ -377,9 +377,9 @@ def emo_nb(dtype: str | None = None, for_bulk: bool = False) -> Callable[[], Cal
     "emo_nb's classifier, in a number format or in those it chooses."
 
     def load() -> Callable[[list[str]], np.ndarray]:
-        from emo_nb.predict import EmotionClassifier
+        from emo_nb.predict import TrainedClassifier
 
-        classifier = EmotionClassifier.from_pretrained(MODEL, dtype=dtype)
+        classifier = TrainedClassifier.from_pretrained(MODEL, dtype=dtype)
         return (classifier.for_bulk() if for_bulk else classifier).predict_proba
 
     return load
@@ -500,9 +500,9 @@ def of_length(tokens: int) -> dict[str, Any]:
     "Texts of exactly so many tokens, in bulk."
     from emo_nb.engine.device import forward_flops
     from emo_nb.engine.forward import prepare_for_inference
-    from emo_nb.predict import MAX_BATCH_TOKENS, EmotionClassifier, batched_logits
+    from emo_nb.predict import MAX_BATCH_TOKENS, TrainedClassifier, batched_logits
 
-    classifier = EmotionClassifier.from_pretrained(MODEL)
+    classifier = TrainedClassifier.from_pretrained(MODEL)
     model = prepare_for_inference(classifier.checkpoint, classifier.bulk)
     ids = [[101, *[2204] * (tokens - 2), 102]] * (100 * MAX_BATCH_TOKENS // tokens)
     start = time.perf_counter()
@@ -521,7 +521,9 @@ def on_threads(threads: int) -> dict[str, Any]:
 
 
 COMMAND = ["-m", "emo_nb"]
-READY = f"from emo_nb.predict import EmotionClassifier as E; E.from_pretrained({str(MODEL)!r}).predict('one text')"
+READY = (
+    f"from emo_nb.predict import TrainedClassifier as T; T.from_pretrained({str(MODEL)!r}).predict_frame('one text')"
+)
 MACHINE: dict[str, Callable[[int], dict[str, Any]]] = {"peak": peak}
 PARTS: dict[str, dict[str, Callable[[int], dict[str, Any]]]] = {
     "train": MACHINE

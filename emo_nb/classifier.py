@@ -195,7 +195,7 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):
         used. What was done with the rows is logged to `emo_nb`, at level INFO.
         """
         settings, backend = self._settings(), self._backend()
-        examples = _read_examples(texts, labels, self.multi_label, groups)
+        examples = read_examples(texts, labels, self.multi_label, groups)
         _check_can_learn(examples.labels)
         weights = _loss_weights(examples.labels, self.class_weight, sample_weight)
         if eval_set is None:
@@ -232,8 +232,8 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):
 
     def _train(
         self,
-        train: "_Examples",
-        dev: "_Examples",
+        train: "Examples",
+        dev: "Examples",
         weights: np.ndarray | None,
         settings: TrainConfig,
         backend: "Backend",
@@ -304,7 +304,7 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):
 
     def score(self, texts: Iterable[str], labels: Any, sample_weight: Iterable[float] | None = None) -> float:
         "Accuracy: the share of texts whose labels are all right, and no other given."
-        examples = _read_examples(texts, labels, None, classes=self._known_classes())
+        examples = read_examples(texts, labels, None, classes=self._known_classes())
         predicted = self.predict(examples.texts)
         truth = examples.labels.matrix
         if predicted.ndim == 1:
@@ -318,7 +318,7 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):
         A single-label model takes one label a text. Raises `TextError` or `DataError` for what cannot be scored.
         """
         trained = self.trained
-        examples = _read_examples(texts, labels, None, groups, self._known_classes())
+        examples = read_examples(texts, labels, None, groups, self._known_classes())
         if not trained.multi_label and len(wrong := np.flatnonzero(examples.labels.matrix.sum(axis=1) != 1)):
             raise DataError(f"row {wrong[0]} has not exactly one label, as this model's texts have; correct or drop it")
         proba = self.predict_proba(examples.texts)
@@ -379,17 +379,17 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):
 
 
 @dataclass(frozen=True)
-class _Examples:
+class Examples:
     "Texts with their labels and groups, one entry a row."
 
     texts: list[str]
     labels: Labels
     groups: np.ndarray  # (n_rows,), numbers
 
-    def take(self, rows: np.ndarray) -> "_Examples":
+    def take(self, rows: np.ndarray) -> "Examples":
         "The rows at these positions."
         labels = replace(self.labels, matrix=self.labels.matrix[rows])
-        return _Examples([self.texts[i] for i in rows], labels, self.groups[rows])
+        return Examples([self.texts[i] for i in rows], labels, self.groups[rows])
 
     def frame(self) -> pd.DataFrame:
         "The rows as the table that splits and scores are made from."
@@ -397,23 +397,23 @@ class _Examples:
         return pd.DataFrame({"text": self.texts, "targets": targets, "group": self.groups.astype(str), "corpus": NAME})
 
 
-def _read_examples(
+def read_examples(
     texts: Iterable[str],
     labels: Any,
     multi_label: bool | None,
     groups: Iterable[Any] | None = None,
     classes: np.ndarray | None = None,
-) -> _Examples:
+) -> Examples:
     "Texts, labels and groups, of the same length; by default each text is a group of its own."
     texts, known = check_texts(texts), read_labels(labels, multi_label, classes)
     _check_length(texts, "labels", len(known.matrix))
     if groups is None:
-        return _Examples(texts, known, np.arange(len(texts)))
+        return Examples(texts, known, np.arange(len(texts)))
     numbers, _ = pd.factorize(pd.Series(list(groups), dtype=object), use_na_sentinel=True)
     _check_length(texts, "groups", len(numbers))
     if len(missing := np.flatnonzero(numbers < 0)):
         raise DataError(f"the group of row {missing[0]} is missing; give each row one")
-    return _Examples(texts, known, numbers)
+    return Examples(texts, known, numbers)
 
 
 def _check_length(texts: list[str], what: str, n: int) -> None:
@@ -482,7 +482,7 @@ def _class_weights(labels: Labels, class_weight: Any) -> np.ndarray:
     return np.array([float(by_name.get(name, 1)) for name in labels.names])
 
 
-def _hold_out(examples: _Examples, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def _hold_out(examples: Examples, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     "The positions of the rows of train and of dev."
     from .prepare import hold_out
 
@@ -490,14 +490,14 @@ def _hold_out(examples: _Examples, share: float, seed: int) -> tuple[np.ndarray,
     return splits["train"].index.to_numpy(), splits["dev"].index.to_numpy()
 
 
-def _read_eval_set(eval_set: Any, train: _Examples) -> _Examples:
+def _read_eval_set(eval_set: Any, train: Examples) -> Examples:
     "The dev rows that the user gives; how many of their texts stand in train is said."
     from .corpora import normalize_text
 
     if not isinstance(eval_set, (tuple, list)) or len(eval_set) != 2:
         raise ConfigError("eval_set is a pair (texts, labels); give both")
     multi_label = train.labels.multi_label
-    dev = _read_examples(eval_set[0], eval_set[1], multi_label, classes=train.labels.classes)
+    dev = read_examples(eval_set[0], eval_set[1], multi_label, classes=train.labels.classes)
     if not dev.labels.matrix.any():
         raise DataError("no row of eval_set has a label; give some that have one")
     shared = normalize_text(pd.Series(dev.texts)).isin(normalize_text(pd.Series(train.texts)))
@@ -506,7 +506,7 @@ def _read_eval_set(eval_set: Any, train: _Examples) -> _Examples:
     return dev
 
 
-def _choose_pooling(trained: TrainedClassifier, dev: _Examples) -> str:
+def _choose_pooling(trained: TrainedClassifier, dev: Examples) -> str:
     "How to pool the probabilities of windows: what is better on the long texts of dev; the mean where there are none."
     from sklearn.metrics import f1_score
 
@@ -524,7 +524,7 @@ def _choose_pooling(trained: TrainedClassifier, dev: _Examples) -> str:
     return max(scores, key=lambda how: scores[how])  # the mean where both are alike
 
 
-def _log_examples(train: _Examples, dev: _Examples) -> None:
+def _log_examples(train: Examples, dev: Examples) -> None:
     "Say how many rows and labels there are, and what cannot be learnt or chosen for want of rows."
     names, kind = train.labels.names, "several labels a text" if train.labels.multi_label else "one label a text"
     logger.info(

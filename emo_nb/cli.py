@@ -101,6 +101,13 @@ def takes_table_options(command: Callable[..., None]) -> Callable[..., None]:
     return with_options
 
 
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        help="A run directory, a model folder, a model of the hub, or one that comes with emo_nb: goemotions28, ekman7, "
+        "sentiment4. Default: the newest run, or goemotions28 where there is none."
+    ),
+]
 MapFile = Annotated[
     Path | None,
     typer.Option(
@@ -349,9 +356,7 @@ def predict(
             "alone: emo-nb predict -- '-1 for this'"
         ),
     ] = None,
-    model: Annotated[
-        Path | None, typer.Option(help="A run directory or model folder. Default: the newest run.")
-    ] = None,
+    model: ModelOption = None,
     file: Annotated[
         Path | None, typer.Option(help="A .csv, .tsv, .jsonl, .json or .parquet file, or one text a line.")
     ] = None,
@@ -369,6 +374,20 @@ def predict(
     force: Annotated[
         bool, typer.Option("--force", help="Replace the file that is there; begin an interrupted run anew.")
     ] = False,
+    threshold: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="From which probability on a label counts: 0.3, or joy=0.4. Default: those saved with the model."
+        ),
+    ] = None,
+    top_k: Annotated[int | None, typer.Option(help="At most so many labels a text, the most probable first.")] = None,
+    long_texts: Annotated[
+        Literal["truncate", "windows"],
+        typer.Option(help="Read the beginning of a long text, or all of it in overlapping windows."),
+    ] = "truncate",
+    tokens_left_out: Annotated[
+        bool, typer.Option("--tokens-left-out", help="Add a column: how many tokens of each text were not read.")
+    ] = False,
     device: DeviceOption = None,
     dtype: DtypeOption = None,
 ) -> None:
@@ -385,10 +404,12 @@ def predict(
     chosen: str = file_format or (suffix if suffix in WRITERS else "table")
     _check_places(file, text_col, out, chosen, force, bool(texts))
     in_terminal = sys.stderr.isatty()
+    answers: dict[str, Any] = {"top_k": top_k, "tokens_left_out": tokens_left_out}
     if file and out and chosen in WRITERS:
         with resumable("where it stopped"):
-            classifier = _load_classifier(model, device, dtype)
-            rows = predict_file(classifier, file, out, text_col, chosen, force, show_progress_bar=in_terminal)
+            classifier = _load_classifier(model, device, dtype, long_texts)
+            answers["thresholds"] = parse_thresholds(threshold, classifier.labels)
+            rows = predict_file(classifier, file, out, text_col, chosen, force, in_terminal, **answers)
         typer.echo(f"{rows:,} rows written to {out}", err=True)
         return
     given = texts or (list(iter_texts(file, text_col)) if file else piped_lines())
@@ -425,15 +446,40 @@ def _check_places(
             raise TextError(f"{file} holds no text; give a file with a text in each row")
 
 
-def _load_classifier(model: Path | None, device: str | None, dtype: str | None) -> "TrainedClassifier":
-    "The named model, or that of the newest run."
+def _load_classifier(
+    model: str | None, device: str | None = None, dtype: str | None = None, long_texts: Any = "truncate"
+) -> "TrainedClassifier":
+    "The named model, or that of the newest run, or the one that comes with emo_nb."
     from .predict import TrainedClassifier
 
-    if model is None:
+    if model is None and list(Path("runs").glob("*/metrics.json")):
         from .report import newest_run  # imports more than a prediction needs
 
-        model = newest_run()
-    return TrainedClassifier.from_pretrained(model, device, dtype)
+        model = str(newest_run())
+    elif model is None:
+        model = "goemotions28"
+        typer.echo("no run in runs/, so goemotions28 answers, the model that comes with emo_nb", err=True)
+    return TrainedClassifier.from_pretrained(model, device, dtype, long_texts)
+
+
+def parse_thresholds(given: list[str] | None, labels: list[str]) -> dict[str, float] | None:
+    """From which probability on each label counts, from options like `0.3` (of all labels) and `joy=0.4`.
+
+    Raises `ConfigError` for what is neither.
+    """
+    if not given:
+        return None
+    thresholds: dict[str, float] = {}
+    for option in sorted(given, key=lambda option: "=" in option):  # the one for all labels first
+        label, _, number = option.rpartition("=")
+        try:
+            value = float(number)
+        except ValueError:
+            raise ConfigError(
+                f"--threshold is a number, or a label and a number as joy=0.4, not {option!r}; give one"
+            ) from None
+        thresholds |= {label: value} if label else dict.fromkeys(labels, value)
+    return thresholds
 
 
 def _write_predictions(table: "pd.DataFrame", file_format: str, out: Path | None) -> None:
@@ -484,6 +530,87 @@ def evaluate(
     if out:
         with atomic_file(out) as temporary:
             temporary.write_text(json.dumps(metrics, indent=1))
+
+
+@app.command()
+@takes_table_options
+def doubt(
+    data: Annotated[
+        str, typer.Option(help="A labelled table of your own, or a corpus: a file, a folder or an archive.")
+    ],
+    *,
+    columns: dict[str, Any],
+    folds: Annotated[int, typer.Option(help="Models to train, each on the rows of the other folds.")] = 5,
+    epochs: Annotated[float, typer.Option(help="Of each training.")] = 3,
+    encoder: Annotated[str, typer.Option(help="minilm, a folder or a hub id.")] = "minilm",
+    seed: Annotated[int, typer.Option(help="Decides every random choice.")] = 42,
+    show: Annotated[int, typer.Option(help="Rows to print.")] = 20,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Write all rows to this .csv, .jsonl or .parquet file. One that is there is kept."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file that --out names.")] = False,
+) -> None:
+    """Rows whose label a model doubts, the most doubtful first, and what it would say in its place.
+
+    Each row is predicted by a model that was not trained on it: emo-nb doubt --data own.csv --text-col text --label-col label
+    """
+    from .classifier import EmotionClassifier
+    from .io.files import atomic_file, check_output_file
+    from .io.writers import WRITERS
+    from .study.doubt import doubtful
+
+    if out:
+        if out.suffix[1:] not in WRITERS:
+            raise ConfigError(f"the ending of {out} names no format; end it in .csv, .jsonl or .parquet")
+        check_output_file(out, force)
+    frame = _read_labelled(data, columns)
+    classifier = EmotionClassifier(encoder, epochs=epochs, random_state=seed)
+    is_single = (frame.labels.map(len) == 1).all()
+    labels = frame.labels.str[0] if is_single else list(frame.labels)
+    table = doubtful(frame.text, labels, frame.group, folds, classifier)
+    table.insert(0, "row", table.index)
+    print_table(
+        table.head(show).set_index("row").drop(columns="is_issue"),
+        f"{table.is_issue.sum():,} doubtful rows of {len(table):,}",
+    )
+    if out:
+        with atomic_file(out) as temporary:
+            WRITERS[out.suffix[1:]](table, temporary, True)
+        typer.echo(f"{len(table):,} rows written to {out}", err=True)
+
+
+def _read_labelled(data: str, columns: dict[str, Any]) -> "pd.DataFrame":
+    "The rows of a table of the user's own, or of a corpus; what was read is printed."
+    from .corpora import load_corpus
+    from .run import corpus_at
+
+    if (own := _read_own_table(data, columns)) is not None:
+        return own.reset_index(drop=True)
+    result = load_corpus(str(corpus_at(data)), data)
+    typer.echo(str(result))
+    return result.frame
+
+
+@app.command()
+def export(
+    model: Annotated[str, typer.Argument(help="A run directory, a model folder, or a model that comes with emo_nb.")],
+    to: Annotated[Literal["onnx"], typer.Option(help="The format.")] = "onnx",
+    int8: Annotated[bool, typer.Option("--int8", help="Weights in 8 bits: a smaller file, and quicker.")] = False,
+    out: Annotated[Path | None, typer.Option(help="The folder. Default: the model's name and -onnx.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a folder that is there.")] = False,
+) -> None:
+    """Save a model as ONNX, which needs neither torch nor transformers; it is held against the model before it appears.
+
+    The folder has the tokenizer, a JSON file with labels and thresholds, and an example that runs the model with
+    onnxruntime and tokenizers alone.
+    """
+    from .engine.onnx_export import export_onnx
+
+    out = out or Path(f"{Path(model).name}-onnx{'-int8' if int8 else ''}")
+    report = export_onnx(_load_classifier(model), out, int8=int8, force=force, show_progress_bar=sys.stderr.isatty())
+    print_table(report, "The file beside the model")
+    typer.echo(f"\nThe export is in {out}/; {out}/example.py runs it")
 
 
 @app.command()

@@ -562,6 +562,7 @@ def predict_file(
     show_progress_bar: bool = True,
     thresholds: float | Mapping[str, float] | None = None,  # in place of those saved with the model
     top_k: int | None = None,  # at most so many labels, the most probable first
+    tokens_left_out: bool = False,  # add a column: how many tokens of a text were not read
 ) -> int:
     """Predict a file of any size into another, in constant memory; return the number of rows written.
 
@@ -579,7 +580,7 @@ def predict_file(
     file_format = check_file_job(file, out, file_format, force)
     expected = estimate_rows(file)
     trained = trained.for_bulk() if expected > BULK_TEXTS else trained
-    answers = {"thresholds": thresholds, "top_k": top_k}
+    answers = {"thresholds": thresholds, "top_k": top_k, "tokens_left_out": tokens_left_out}
     settings = _job_settings(trained, file, text_col, file_format, answers)
     with one_length_warning(), partial_dir(out, settings, force) as folder:
         texts = iter_texts(file, text_col)

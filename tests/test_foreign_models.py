@@ -255,7 +255,7 @@ def test_one_output_is_a_sigmoid_as_in_the_pipeline(family, problem_type, tmp_pa
     tensor(("classifier.bias", "out_proj.bias"), lambda t: t + 0.8)(folder)
     classifier, texts = EmotionClassifier.from_pretrained(folder, dtype="float32"), ["x", "so it goes"]
     piped = [answer["score"] for answer in pipeline("text-classification", model=str(folder), device="cpu")(texts)]
-    table = classifier.predict(texts)
+    table = classifier.predict_frame(texts)
     np.testing.assert_allclose(table.irony, piped, atol=1e-6)
     assert list(table.labels) == ["irony"] * 2 and list(classifier.thresholds) == [0.5]
     code, out, err = emo("predict", "--model", folder, *texts)
@@ -263,7 +263,7 @@ def test_one_output_is_a_sigmoid_as_in_the_pipeline(family, problem_type, tmp_pa
     classifier.calibrate(["x", "so it goes"] * 20, np.array([[0], [1]] * 20))
     classifier.save_pretrained(tmp_path / "again")
     again = EmotionClassifier.from_pretrained(tmp_path / "again", dtype="float32")
-    np.testing.assert_allclose(again.predict(texts).irony, classifier.predict(texts).irony, atol=1e-6)
+    np.testing.assert_allclose(again.predict_frame(texts).irony, classifier.predict_frame(texts).irony, atol=1e-6)
     assert list(again.thresholds) == list(classifier.thresholds) != [0.5]
 
 
@@ -312,4 +312,4 @@ def test_texts_are_truncated_at_the_models_positions_and_nan_is_no_probability(s
     folder = shutil.copytree(sound[family], tmp_path / "model")
     tensor("embeddings.LayerNorm.weight", lambda t: t * 1e38)(folder)  # finite, and too large to be multiplied
     with pytest.raises(ModelError, match="returned NaN or infinity for text 0"):
-        EmotionClassifier.from_pretrained(folder, dtype="float32").predict(TEXTS)
+        EmotionClassifier.from_pretrained(folder, dtype="float32").predict_frame(TEXTS)

@@ -13,7 +13,7 @@ from peft import PeftModel
 from test_foreign_models import SIZES, small
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, PreTrainedModel
 
-from emo_nb import EmotionClassifier, load_corpus
+from emo_nb import load_corpus
 from emo_nb.engine.checkpoints import Checkpoint, load_checkpoint
 from emo_nb.engine.device import Backend, best_cpu_dtype, choose_backend
 from emo_nb.engine.fast_bert import FastBert, supports_fast_bert
@@ -27,6 +27,7 @@ from emo_nb.model import (
     new_classifier,
     save_model,
 )
+from emo_nb.predict import TrainedClassifier
 from emo_nb.sources import SAMPLE_DIR
 
 OTHER_FAMILIES = {
@@ -88,13 +89,13 @@ def test_a_checkpoint_is_one_type_whose_model_gives_the_probabilities_of_predict
     tiny, tmp_path, texts, family, dtype
 ):
     folder = tiny.folder if family == "trained" else small(tmp_path / "model", family)
-    classifier = EmotionClassifier.from_pretrained(folder, "cpu", dtype)
+    classifier = TrainedClassifier.from_pretrained(folder, "cpu", dtype)
     assert type(classifier.checkpoint) is Checkpoint
     proba = classifier.predict_proba(texts)
     assert isinstance(classifier.model, PreTrainedModel)
     expected = logits_of(classifier.model, classifier.tokenizer, texts).softmax(-1)
     np.testing.assert_allclose(proba, expected, atol={"bfloat16": 2e-2, "float16": 1e-3}.get(dtype, 1e-5))
-    again = EmotionClassifier(classifier.model, classifier.tokenizer, "cpu", dtype)  # not by way of a folder
+    again = TrainedClassifier(classifier.model, classifier.tokenizer, "cpu", dtype)  # not by way of a folder
     np.testing.assert_allclose(again.predict_proba(texts), proba, atol=1e-6)
 
 
@@ -116,14 +117,14 @@ def test_a_copy_answers_alike_whatever_was_predicted_before_and_does_not_grow(
     tiny, feelings, tmp_path, texts, family, dtype
 ):
     folder = {"trained": tiny.folder, "several": feelings.folder}.get(family) or small(tmp_path / "model", "roberta")
-    classifier, sizes = EmotionClassifier.load(folder, "cpu", dtype), []  # the name in earlier versions
-    expected = EmotionClassifier.from_pretrained(folder, "cpu", dtype).predict(texts)
+    classifier, sizes = TrainedClassifier.load(folder, "cpu", dtype), []  # the name in earlier versions
+    expected = TrainedClassifier.from_pretrained(folder, "cpu", dtype).predict_frame(texts)
     for before in ([], [*texts[:1], *["so"] * 1001]):
         if before:
-            classifier.predict(before)
+            classifier.predict_frame(before)
         sizes.append(len(pickle.dumps(classifier)))
         for make in COPIES.values():
-            pd.testing.assert_frame_equal(make(make(classifier)).predict(texts), expected, atol=1e-6)
+            pd.testing.assert_frame_equal(make(make(classifier)).predict_frame(texts), expected, atol=1e-6)
     assert max(sizes) < 1.01 * sizes[0]
 
 

@@ -47,11 +47,11 @@ from emo_nb import EmotionClassifier
 classifier = EmotionClassifier.from_pretrained(sys.argv[1])
 asked = [["so it goes"], ["well, it was a long day " * 9] * 4, ["oh no"] * 1001]  # few, some, many texts
 if sys.argv[2] == "predicted":
-    [classifier.predict(texts) for texts in asked]
+    [classifier.predict_frame(texts) for texts in asked]
 for texts in asked:
     child = os.fork()
     if not child:
-        classifier.predict(texts)
+        classifier.predict_frame(texts)
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
 with multiprocessing.get_context("fork").Pool(2) as pool:

@@ -75,7 +75,7 @@ def test_the_run_directory_is_complete_and_holds_nothing_that_runs_code_when_ope
     expected |= {f"model/{name}" for name in ("config.json", "model.safetensors", "tokenizer.json", "README.md")}
     expected |= {f"adapter/{name}" for name in ("adapter_config.json", "adapter_model.safetensors", "README.md")}
     assert expected | {f"figures/{name}.png" for name in figures} <= files
-    assert {Path(name).suffix for name in files} <= {".json", ".csv", ".png", ".safetensors", ".md", ".txt"}
+    assert {Path(name).suffix for name in files} <= {".json", ".csv", ".png", ".safetensors", ".md", ".txt", ".yaml"}
     assert os.listdir(tiny.folder.parent) == [tiny.folder.name]
     for name in figures:
         pixels = matplotlib.image.imread(tiny.folder / "figures" / f"{name}.png")
@@ -175,7 +175,7 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 def test_predict_takes_any_sequence_of_texts_and_keeps_its_order(classifier, kind):
-    table = classifier.predict(kind(TEXTS))
+    table = classifier.predict_frame(kind(TEXTS))
     assert {type(text) for text in table.text} == {str}
     assert list(table.columns) == ["text", "label", *classifier.labels]
     assert list(table.index) == [0, 1, 2, 3] and list(table.text) == TEXTS
@@ -211,7 +211,7 @@ def test_predict_takes_any_sequence_of_texts_and_keeps_its_order(classifier, kin
 )
 def test_what_is_not_a_text_is_named_by_its_position(classifier, texts, named):
     with pytest.raises(TextError) as error:
-        classifier.predict(texts)
+        classifier.predict_frame(texts)
     assert all(words in str(error.value) for words in named)
     check_sentence(error.value)
 
@@ -253,7 +253,7 @@ def test_labels_are_shown_as_they_are_in_what_a_run_leaves(odd, emo):
     code, out, err = emo("evaluate", odd.folder)
     assert code == 0, err
     assert not [label for label in labels if len(label) < 30 and label.expandtabs(8) not in out]
-    table = EmotionClassifier.from_pretrained(odd.folder).predict(["sentence 3 of 4"])
+    table = EmotionClassifier.from_pretrained(odd.folder).predict_frame(["sentence 3 of 4"])
     assert list(table.columns) == ["text", "label", *odd.config["labels"]]
 
 

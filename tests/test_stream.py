@@ -13,7 +13,7 @@ from helpers import check_mistake, python
 from emo_nb.core import ConfigError, EmoNbError
 from emo_nb.corpora import read_corpus, read_table
 from emo_nb.io.readers import estimate_rows, iter_texts
-from emo_nb.predict import EmotionClassifier, predict_file
+from emo_nb.predict import TrainedClassifier, predict_file
 from emo_nb.report import newest_run, open_run
 from emo_nb.sources import find_corpus
 
@@ -84,7 +84,7 @@ def test_going_on_with_other_settings_is_refused_and_names_them(emo, tiny, here,
 
 
 def test_a_file_of_predictions_is_kept_unless_it_may_be_replaced(tiny, here, table):
-    classifier = EmotionClassifier.from_pretrained(tiny.folder)
+    classifier = TrainedClassifier.from_pretrained(tiny.folder)
     args = command(tiny.folder, "--file", table, "--out", "out.csv")
     killed_after(2, args, here / "out.csv.part")
     parts = {file.name: file.stat().st_mtime_ns for file in (here / "out.csv.part").iterdir()}
@@ -110,11 +110,11 @@ def test_long_texts_are_counted_over_the_whole_file_and_said_once(tiny, here, ca
     monkeypatch.setattr("emo_nb.predict.PART_ROWS", 40)
     texts = ["so it goes " * (1 if i % 5 else 200) for i in range(100)]
     pd.DataFrame({"text": texts}).to_parquet("in.parquet")
-    classifier = EmotionClassifier.from_pretrained(tiny.folder)
+    classifier = TrainedClassifier.from_pretrained(tiny.folder)
     said = ["20 of 100 texts are longer than 256 tokens; only their beginning is read"]
     predict_file(classifier, "in.parquet", "out.csv", show_progress_bar=False)
     assert caplog.messages == said
-    classifier.predict(texts)
+    classifier.predict_frame(texts)
     assert caplog.messages == said * 2
     predict_file(classifier, "out.csv", "again.csv", text_col="label", show_progress_bar=False)
     assert caplog.messages == said * 2
@@ -135,9 +135,9 @@ def test_memory_does_not_grow_with_the_file(tiny, here):
 
 LITTLE_MEMORY = """
 import logging, resource, sys
-from emo_nb.predict import EmotionClassifier
+from emo_nb.predict import TrainedClassifier
 logging.basicConfig(format="%(message)s", stream=sys.stdout)
-classifier = EmotionClassifier.from_pretrained(sys.argv[1])
+classifier = TrainedClassifier.from_pretrained(sys.argv[1])
 texts = ["so it goes " * 100 + str(i) for i in range(80)]
 expected = classifier.predict_proba(texts, max_batch_tokens=2000)
 size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
@@ -160,7 +160,7 @@ TAKE_A_PATH = (
     lambda path: list(iter_texts(path)),
     open_run,
     newest_run,
-    EmotionClassifier.from_pretrained,
+    TrainedClassifier.from_pretrained,
 )
 
 

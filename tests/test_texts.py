@@ -13,9 +13,8 @@ import pandas as pd
 import pytest
 from test_foreign_models import small
 
-from emo_nb import EmotionClassifier
 from emo_nb.io.writers import unescape_formula
-from emo_nb.predict import BULK_TEXTS
+from emo_nb.predict import BULK_TEXTS, TrainedClassifier
 
 MANY = int(os.environ.get("TEXTS", 400))  # random texts
 ODD = {
@@ -69,13 +68,13 @@ def check_company(first, second, most, texts):
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("kind", ["one label", "several", "roberta"])
 def test_an_odd_text_has_its_row_of_probabilities_alone_and_in_company(folders, kind, dtype):
-    classifier, texts = EmotionClassifier.from_pretrained(folders[kind], dtype=dtype), list(ODD.values())
+    classifier, texts = TrainedClassifier.from_pretrained(folders[kind], dtype=dtype), list(ODD.values())
     together = classifier.predict_proba(texts)
     check_probabilities(together, classifier, texts)
     alone = np.vstack([classifier.predict_proba(text) for text in texts])
     check_company(alone, together, TOLERANCE[dtype], texts)
     if dtype is None:
-        exact = EmotionClassifier.from_pretrained(folders[kind], dtype="float32").predict_proba(texts)
+        exact = TrainedClassifier.from_pretrained(folders[kind], dtype="float32").predict_proba(texts)
         check_company(alone, exact, 1e-3, texts)
         bulk = classifier.for_bulk()
         rows = np.vstack([bulk.predict_proba(text) for text in texts])
@@ -102,7 +101,7 @@ def random_text(dice):
 
 @pytest.mark.parametrize(("kind", "dtype"), [("one label", "float32"), ("several", "bfloat16"), ("one label", None)])
 def test_random_texts_have_the_same_rows_in_two_different_companies(folders, kind, dtype, tried):
-    dice, classifier = random.Random(7), EmotionClassifier.from_pretrained(folders[kind], dtype=dtype)
+    dice, classifier = random.Random(7), TrainedClassifier.from_pretrained(folders[kind], dtype=dtype)
     texts = [random_text(dice) for _ in range(MANY)]
     parts = [texts[start : start + BULK_TEXTS] for start in range(0, MANY, BULK_TEXTS)]
     as_given = np.vstack([classifier.predict_proba(part, max_batch_tokens=900) for part in parts])

@@ -9,12 +9,12 @@ import pytest
 import torch
 from helpers import official_rows, python, settle, write_official
 
-from emo_nb import Config, ConfigError, EmotionClassifier, TrainConfig, run_experiment
+from emo_nb import Config, ConfigError, TrainConfig, run_experiment
 from emo_nb.encode import TextDataset, encode_labels, split_labels
 from emo_nb.engine.callbacks import COMPLETE_MARKER, OWNER_MARKER, WeightAverage, last_checkpoint
 from emo_nb.evaluate import calibration_curve, calibration_error, fit_temperature
 from emo_nb.model import find_encoder, freeze_embeddings, load_tokenizer, new_classifier
-from emo_nb.predict import batched_logits
+from emo_nb.predict import TrainedClassifier, batched_logits
 from emo_nb.run import load_examples, make_splits
 from emo_nb.train import fit
 
@@ -66,7 +66,7 @@ def test_the_checkpoint_carries_its_temperature_and_the_thresholds_that_its_pred
     (number, _), run = trained
     config = json.loads((run.folder / "model" / "config.json").read_text())
     assert 0.1 <= config["emo_nb_temperature"] == run.config["calibration"]["temperature"] <= 10
-    table = EmotionClassifier.from_pretrained(run.folder).predict(["the river", "a candle and a mirror", ""])
+    table = TrainedClassifier.from_pretrained(run.folder).predict_frame(["the river", "a candle and a mirror", ""])
     if number == "one":
         assert "emo_nb_thresholds" not in config and "labels" not in table
         return
@@ -83,7 +83,7 @@ def test_the_temperature_is_already_in_the_weights_and_the_record_says_how_far_o
     config = Config.from_record(run.config)
     examples = load_examples(config)
     dev = make_splits(examples.rows, examples.task, config)["dev"]  # the rows that chose the temperature
-    logits, labels = EmotionClassifier.from_pretrained(run.folder).logits(dev.text), run.config["labels"]
+    logits, labels = TrainedClassifier.from_pretrained(run.folder).logits(dev.text), run.config["labels"]
     several, truth = number == "several", encode_labels(split_labels(run.predictions.label), labels)
     assert fit_temperature(logits, encode_labels(dev.targets, labels), several) == pytest.approx(1, abs=0.03)
     error = calibration_error(calibration_curve(run.predictions[labels].to_numpy(), truth, several))
@@ -138,7 +138,7 @@ def test_where_memory_runs_out_training_halves_its_batches_says_so_once_and_lear
 
 
 def test_where_memory_runs_out_prediction_halves_its_batches_and_another_error_is_not_hidden(tiny, caplog):
-    classifier = EmotionClassifier.from_pretrained(tiny.folder, dtype="float32")
+    classifier = TrainedClassifier.from_pretrained(tiny.folder, dtype="float32")
     ids = classifier.tokenizer(list(tiny.predictions.text[:30]))["input_ids"]
 
     class Little:

@@ -26,7 +26,7 @@ from emo_nb.encode import TextDataset, encode_labels
 from emo_nb.evaluate import choose_thresholds, f1_curve, fit_temperature, log_loss
 from emo_nb.io.files import atomic_dir
 from emo_nb.model import find_encoder, freeze_embeddings, load_tokenizer, new_classifier, save_model
-from emo_nb.predict import EmotionClassifier
+from emo_nb.predict import TrainedClassifier
 from emo_nb.report import Run
 from emo_nb.run import load_examples, make_splits, run_experiment
 from emo_nb.taxonomy import EMPATHETIC, get_task
@@ -185,7 +185,7 @@ def train_changed(splits: Any, change: Change, trained: dict[str, Path], out: Pa
 
 def predict_logits(folder: Path, texts: Iterable[str]) -> np.ndarray:
     "The logits of a saved model before its temperature, (n_texts, n_labels)."
-    classifier = EmotionClassifier.from_pretrained(folder)
+    classifier = TrainedClassifier.from_pretrained(folder)
     return classifier.logits(texts) * getattr(classifier.config, "emo_nb_temperature", 1)
 
 

@@ -31,7 +31,7 @@ from emo_nb.corpora import load_corpus, read_corpus
 from emo_nb.evaluate import compute_metrics, group_keys, prediction_table, truth_and_predicted
 from emo_nb.model import find_encoder, load_tokenizer
 from emo_nb.plots import plot_scores
-from emo_nb.predict import EmotionClassifier
+from emo_nb.predict import TrainedClassifier
 from emo_nb.prepare import map_labels
 from emo_nb.report import Run, utc_now
 from emo_nb.sources import search_places
@@ -168,7 +168,7 @@ def compare_corpora() -> None:
 
 def predict_all_labels(run: Run, rows: pd.DataFrame, labels: list[str]) -> pd.DataFrame:
     "A run's prediction table over `labels`; those that it was not trained on get probability 0."
-    classifier = EmotionClassifier.from_pretrained(run.folder)
+    classifier = TrainedClassifier.from_pretrained(run.folder)
     proba = pd.DataFrame(0.0, index=rows.index, columns=labels)
     proba[classifier.labels] = classifier.predict_proba(rows.text, show_progress_bar=True)
     return prediction_table(rows, proba.to_numpy(), labels)
@@ -187,7 +187,7 @@ def scores_on_prompts(run: Run, tested: pd.DataFrame, labels: list[str]) -> dict
     "Scores of a run on the prompts of the conversations that it was tested on."
     frame = load_corpus("empathetic", unit="prompt").frame
     rows = map_labels(frame[frame.group.isin(tested.group)], get_task("shared10"))
-    proba = EmotionClassifier.from_pretrained(run.folder).predict_proba(rows.text)
+    proba = TrainedClassifier.from_pretrained(run.folder).predict_proba(rows.text)
     table = prediction_table(rows, proba, labels)
     return scores_by_part(table, labels, table.role).to_dict("index")
 
