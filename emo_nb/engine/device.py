@@ -7,6 +7,7 @@ and returns one `Backend`, which is decided once and passed on to whatever train
 
 import os
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from ..core import ConfigError, warn_once
@@ -117,8 +118,9 @@ def forward_flops(config: Any, lengths: Any) -> float:
     return float((config.num_hidden_layers - 1) * layer + last + head)
 
 
+@cache
 def measure_peak_flops(backend: Backend, size: int = 2048, repeats: int = 3) -> float:
-    "The most floating-point operations a second that products of large matrices reach on this backend."
+    "The most floating-point operations a second that products of large matrices reach on this backend; measured once."
     import time
 
     import torch
