@@ -36,7 +36,7 @@ setup(
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
     ],
     packages=find_packages(include=["emo_nb", "emo_nb.*"]),
-    package_data={"emo_nb": ["py.typed", "model_card.md", "sample/*", "sample/*/*"]},
+    package_data={"emo_nb": ["py.typed", "model_card.md", "sample/*", "sample/*/*", "shipped/*/*"]},
     python_requires=f">={cfg['min_python']}",
     install_requires=lines("requirements"),
     extras_require={extra: lines(f"{extra}_requirements") for extra in ("offline", "doubt", "dev", "bench", "docs")},

@@ -415,10 +415,10 @@ def predict(
     given = texts or (list(iter_texts(file, text_col)) if file else piped_lines())
     if not given:
         raise TextError("there is no text to classify; give texts, --file, or lines on standard input")
-    classifier = _load_classifier(model, device, dtype)
-    _write_predictions(
-        classifier.predict_frame(given, show_progress_bar=len(given) > 1000 and in_terminal), chosen, out
-    )
+    classifier = _load_classifier(model, device, dtype, long_texts)
+    answers["thresholds"] = parse_thresholds(threshold, classifier.labels)
+    table = classifier.predict_frame(given, **answers, show_progress_bar=len(given) > 1000 and in_terminal)
+    _write_predictions(table, chosen, out)
 
 
 def _check_places(

@@ -25,6 +25,7 @@ import pandas as pd
 
 from .core import ModelError, first_line, logger, read_json_object
 from .encode import text_lengths
+from .engine.shipped import SHIPPED_ENCODER
 from .evaluate import compute_metrics, label_scores
 from .io.schema import (
     SCHEMA_VERSION,
@@ -37,7 +38,7 @@ from .io.schema import (
     check_record,
 )
 from .io.writers import format_csv, read_formatted_csv
-from .model import hub_id
+from .model import MINILM, hub_id
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -275,8 +276,13 @@ def licence(record: dict[str, Any]) -> tuple[str, str]:
     return "other", "that of its data, which emo_nb does not know"
 
 
-def model_card(record: dict[str, Any], metrics: dict[str, Any], loading: str) -> str:
-    "A model card (Markdown with the hub's YAML header) from a run's record, its metrics, and how to load the model."
+def model_card(
+    record: dict[str, Any],
+    metrics: dict[str, Any],
+    loading: str,  # how to load the model
+    thresholds: str = "`emo_nb_thresholds` in `config.json`",  # where they are
+) -> str:
+    "A model card (Markdown with the hub's YAML header) from a run's record and its metrics."
     from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
     corpora = [corpus for corpus in HUB_IDS if any(name.startswith(corpus) for name in record["files"])]
@@ -286,7 +292,7 @@ def model_card(record: dict[str, Any], metrics: dict[str, Any], loading: str) ->
         license=licence_name,
         library_name="transformers",
         pipeline_tag="text-classification",
-        base_model=hub_id(record["encoder"]),
+        base_model=MINILM if record["encoder"] == SHIPPED_ENCODER else hub_id(record["encoder"]),
         datasets=[HUB_IDS[corpus] for corpus in corpora] or None,
         model_name=f"emo_nb {record['task']}",
         eval_results=[
@@ -310,6 +316,7 @@ def model_card(record: dict[str, Any], metrics: dict[str, Any], loading: str) ->
         "temperature": record["calibration"]["temperature"],
         "rows": ", ".join(f"{n:,} {split}" for split, n in record["rows"].items()),
         "loading": loading,
+        "thresholds": thresholds,
         "licence": licence_name,
         "licence_reason": reason,
         "own_data": not corpora,
@@ -330,6 +337,8 @@ def loading_instructions(record: dict[str, Any], part: str) -> str:
 
 or `EmotionClassifier.from_pretrained("this folder")` from emo_nb."""
     encoder, n_labels = json.dumps(hub_id(record["encoder"]), ensure_ascii=False), len(record["labels"])
+    if record["encoder"] == SHIPPED_ENCODER:  # which no hub has
+        encoder = f"emo_nb.model.find_encoder({encoder})"
     return f"""This folder holds what was trained, without the encoder. The folder `model`, beside this one, holds all of it
 and is the simpler choice. On an encoder that you have already:
 

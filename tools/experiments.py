@@ -78,9 +78,9 @@ def load_splits(run: Run) -> dict[str, pd.DataFrame]:
     return make_splits(examples.rows, examples.task, config)
 
 
-def write_result(name: str, record: dict[str, Any], started: datetime) -> None:
+def write_result(name: str, record: dict[str, Any], started: datetime, command: str | None = None) -> None:
     "Write `record` to results/NAME.json, beside when and where it was made and by which command."
-    about = {**provenance(started), "command": f"make results PART={name}"}
+    about = {**provenance(started), "command": command or f"make results PART={name}"}
     with atomic_file(RESULTS / f"{name}.json") as temporary:
         temporary.write_text(json.dumps({**about, **record}, indent=1) + "\n")
     print(f"results/{name}.json written", flush=True)
