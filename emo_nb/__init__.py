@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .predict import predict_file
     from .report import Run, open_run
     from .run import evaluate_run, run_experiment
+    from .study.doubt import doubtful
     from .taxonomy import TASKS, Task
 
 __version__ = "0.1.0"
@@ -21,6 +22,7 @@ _MODULES = {
     "predict": ("predict_file",),
     "config": ("Config", "TrainConfig"),
     "run": ("run_experiment", "evaluate_run"),
+    "study.doubt": ("doubtful",),
     "report": ("Run", "open_run"),
     "corpora": ("load_corpus", "read_table"),
     "explore": ("explore_corpus",),
@@ -31,6 +33,7 @@ _MODULE_OF = {name: module for module, names in _MODULES.items() for name in nam
 __all__ = [
     "EmotionClassifier",
     "predict_file",
+    "doubtful",
     "Config",
     "TrainConfig",
     "run_experiment",

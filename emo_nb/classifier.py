@@ -353,6 +353,24 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):
             metrics = None if evaluation is None else evaluation.metrics
             write_memory_card(folder, trained, self.get_params(), self.rows_, metrics, dataset)
 
+    def export_onnx(
+        self,
+        folder: str | Path,  # that is written; one that is there is kept
+        int8: bool = False,  # weights in 8 bits
+        texts: Iterable[str] | None = None,  # on which the file is held against the model; default: the sample's
+        labels: Any = None,  # of these texts, to say macro-F1 before and after
+        force: bool = False,  # replace the folder
+    ) -> pd.DataFrame:
+        "Write the model as ONNX, with its tokenizer and settings, and return how it agrees with the model; see `export_onnx`."
+        from .engine.onnx_export import export_onnx
+
+        trained, truth = self.trained, None
+        if labels is not None:
+            examples = read_examples([] if texts is None else texts, labels, None, classes=self.classes_)
+            texts, truth = examples.texts, examples.labels.matrix
+        given = None if texts is None else check_texts(texts)
+        return export_onnx(trained, Path(folder), int8, given, truth, show_progress_bar=self._shows_bar(), force=force)
+
     def push_to_hub(
         self,
         repo_id: str,  # OWNER/NAME

@@ -1,0 +1,57 @@
+"""Labels that were spoilt on purpose are the ones that are doubted."""
+
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers import check_mistake, refusal
+from test_train import OTHERS, WORDS
+
+from emo_nb import ConfigError, EmotionClassifier, doubtful
+
+RNG = np.random.default_rng(0)
+LABELS = [list(WORDS)[i % 4] for i in range(160)]  # said by one of two words
+TEXTS = [" ".join(RNG.permutation([*RNG.choice(OTHERS, 6), RNG.choice(WORDS[label][:2])])) for label in LABELS]
+SPOILT = [3, 50, 77, 96, 121, 140]
+NAMES = sorted(set(LABELS))
+GIVEN = [NAMES[(NAMES.index(label) + 1) % 4] if i in SPOILT else label for i, label in enumerate(LABELS)]
+
+
+@pytest.mark.parametrize("form", ["one label", "several labels"])
+def test_spoilt_labels_come_first_with_what_they_should_be(form):
+    several = form == "several labels"
+    labels = [[label] for label in GIVEN] if several else GIVEN
+    table = doubtful(TEXTS, labels, folds=2, classifier=EmotionClassifier(epochs=4))
+    assert sorted(table.index) == list(range(160)) and list(table.text) == [TEXTS[i] for i in table.index]
+    places = [list(table.index).index(i) for i in SPOILT]
+    assert np.median(places) < 24  # by chance, 80
+    first = table.head(16)
+    spoilt = first.loc[[i for i in first.index if i in SPOILT]]
+    if not several:
+        assert (spoilt.suggested == [LABELS[i] for i in spoilt.index]).mean() > 0.7
+        assert spoilt.is_issue.mean() > 0.5 and table.is_issue.mean() < 0.2
+    assert list(table.quality) == sorted(table.quality) and list(spoilt.given) == [GIVEN[i] for i in spoilt.index]
+
+
+def test_the_command_prints_the_first_rows_and_writes_all(emo, here):
+    pd.DataFrame({"text": TEXTS, "label": GIVEN}).to_csv("own.csv", index=False)
+    columns = ("--data", "own.csv", "--text-col", "text", "--label-col", "label")
+    code, out, err = emo("doubt", *columns, "--folds", "2", "--epochs", "4", "--show", "5", "--out", "doubt.csv")
+    assert code == 0, err
+    table = pd.read_csv("doubt.csv")
+    assert len(table) == 160 and table.row[0] in SPOILT and TEXTS[table.row[0]][:30] in " ".join(out.split())
+    check_mistake(*emo("doubt", *columns, "--out", "doubt.csv")[::2], ["doubt.csv", "--force"])
+    check_mistake(*emo("doubt", *columns, "--out", "doubt.xls")[::2], ["doubt.xls", ".parquet"])
+    check_mistake(*emo("doubt", *columns, "--folds", "1")[::2], ["from 2 to", "not 1"])
+
+
+def test_where_cleanlab_is_missing_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cleanlab", None)
+    with refusal(ConfigError, "emo_nb[doubt]"):
+        doubtful(TEXTS, GIVEN)
+
+
+def test_rows_of_a_group_are_predicted_by_one_model_and_mistakes_are_said():
+    with refusal(ConfigError, "number of groups, 2"):
+        doubtful(TEXTS, GIVEN, groups=np.arange(160) % 2, folds=3)
