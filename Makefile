@@ -72,11 +72,11 @@ sync: $(VENV)/dev.ok
 	$(BIN)/python tools/site.py --check-readme
 
 notebooks: $(VENV)/dev.ok
-	$(TESTENV) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup tests/test_pages.py
+	$(TESTENV) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/test_pages.py
 
 pytest: $(VENV)/dev.ok
 	$(BIN)/python tools/site.py --where-possible
-	$(TESTENV) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	$(TESTENV) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --no-loadscope-reorder
 
 docs: $(VENV)/dev.ok ## render the site into _docs (Quarto where installed, smalldocs elsewhere) and check its links
 	$(BIN)/python tools/site.py

@@ -436,7 +436,7 @@ def read_examples(
 
 def _check_length(texts: list[str], what: str, n: int) -> None:
     if n != len(texts):
-        raise DataError(f"there are {len(texts)} texts and {n} {what}; give one for each text")
+        raise DataError(f"there are {len(texts):,} texts, but the number of {what} is {n:,}; give one for each text")
 
 
 def _check_can_learn(labels: Labels) -> None:

@@ -53,7 +53,8 @@ def text_lengths(texts: pd.Series, tokenizer: Any = None) -> pd.DataFrame:
     "Characters, words and, given a Hugging Face tokenizer, tokens of each text: one row a text."
     table = pd.DataFrame({"characters": texts.str.len(), "words": texts.str.split().str.len()})
     if tokenizer is not None:
-        table["tokens"] = [len(ids) for ids in tokenizer(list(texts), verbose=False)["input_ids"]]
+        only_ids = {"return_attention_mask": False, "return_token_type_ids": False, "verbose": False}
+        table["tokens"] = [len(ids) for ids in tokenizer(list(texts), **only_ids)["input_ids"]]
     return table
 
 # %% ../nbs/prototype/06_encode.ipynb #f0a4e834
@@ -70,7 +71,8 @@ class TextDataset:
     ):
         if labels is not None and len(labels) != len(texts):
             raise ConfigError(f"{len(texts)} texts and {len(labels)} rows of labels; give one row for each text")
-        self.input_ids = tokenizer(list(texts), truncation=True, return_token_type_ids=False)["input_ids"]
+        only_ids = {"return_attention_mask": False, "return_token_type_ids": False}
+        self.input_ids = tokenizer(list(texts), truncation=True, **only_ids)["input_ids"]
         self.lengths = np.array([len(ids) for ids in self.input_ids])  # (n_texts,), in tokens
         self.weights = None if weights is None else weights.astype(np.float32)
         self.labels = labels if labels is None else labels.astype(np.float32) if multi_label else labels.argmax(axis=1)

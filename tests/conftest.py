@@ -9,22 +9,36 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 from helpers import official_rows, settle, tiny_run, write_official
+from xdist.scheduler import LoadScopeScheduling
 
 DATA = os.environ.get("EMO_NB_DATA")
 
 
 def pytest_collection_modifyitems(items):
-    """Mark the tests that say how much they tried, which `make reliability` runs; deal all tests to the workers.
-
-    The pages come first, each by itself, because they take longest; of any other file, all tests go to one worker.
-    """
+    "Mark the tests that say how much they tried, which `make reliability` runs; the files that take longest come first."
     slow = ("test_pages", "test_resume", "test_train", "test_texts", "test_processes", "test_bench", "test_stream")
     for item in items:
         if "tried" in item.fixturenames:
             item.add_marker("reliability")
-        if item.path.stem != "test_pages":
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
     items.sort(key=lambda item: slow.index(item.path.stem) if item.path.stem in slow else len(slow))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Deal the pages to the workers one by one, and of any other file all tests to one worker.
+
+    Each module's trainings are then made once. The marks of `--dist loadgroup` would say the same, but xdist 3.8 loses
+    them under pytest 9.2.
+    """
+    return OneFileAWorker(config, log)
+
+
+class OneFileAWorker(LoadScopeScheduling):
+    "The scheduler of `--dist loadfile`, but for the pages."
+
+    def _split_scope(self, nodeid):
+        file = nodeid.split("::")[0]
+        return nodeid if file.endswith("test_pages.py") else file
 
 
 @pytest.fixture

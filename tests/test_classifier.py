@@ -356,7 +356,7 @@ def fit(texts=GOOD[0], labels=GOOD[1], settings=None, **options):
 
 
 MISTAKES = {
-    "lengths": (lambda: fit(labels=GOOD[1][:5]), DataError, "12 texts and 5 labels"),
+    "lengths": (lambda: fit(labels=GOOD[1][:5]), DataError, "12 texts, but the number of labels is 5"),
     "no text": (lambda: fit([], []), TextError, "no text"),
     "missing text": (lambda: fit([*GOOD[0][:11], None]), TextError, "position 11 (None)"),
     "missing label": (lambda: fit(labels=[*GOOD[1][:11], float("nan")]), DataError, "row 11 is missing"),
@@ -381,7 +381,7 @@ MISTAKES = {
     "no names": (lambda: fit(labels=pd.DataFrame({"": [0, 1] * 6, "b": [1, 0] * 6})), DataError, "column 0", "no name"),
     "reserved": (lambda: fit(labels=["text", "joy"] * 6), ModelError, "'text'", "rename"),
     "groups": (lambda: fit(groups=["one"] * 12), DataError, "one group"),
-    "short groups": (lambda: fit(groups=[1, 2]), DataError, "12 texts and 2 groups"),
+    "short groups": (lambda: fit(groups=[1, 2]), DataError, "12 texts, but the number of groups is 2"),
     "missing group": (lambda: fit(groups=[None, *range(11)]), DataError, "group of row 0 is missing"),
     "weights": (lambda: fit(sample_weight=[1, -1] * 6), DataError, "sample_weight", "negative"),
     "weight count": (lambda: fit(sample_weight=[1]), DataError, "12 rows"),

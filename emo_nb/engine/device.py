@@ -119,12 +119,14 @@ def forward_flops(config: Any, lengths: Any) -> float:
 
 
 @cache
-def measure_peak_flops(backend: Backend, size: int = 2048, repeats: int = 3) -> float:
+def measure_peak_flops(backend: Backend, size: int | None = None, repeats: int = 3) -> float:
     "The most floating-point operations a second that products of large matrices reach on this backend; measured once."
     import time
 
     import torch
 
+    if size is None:  # few threads reach their peak with smaller matrices, in an eighth of the time
+        size = 1024 if backend.device == "cpu" and torch.get_num_threads() <= 8 else 2048
     a, b = (torch.randn(size, size, device=backend.device, dtype=getattr(torch, backend.dtype)) for _ in range(2))
     seconds = []
     for _ in range(repeats):
