@@ -142,12 +142,17 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):
         long_texts: LongTexts = "truncate",
     ) -> "EmotionClassifier":
         "Load a trained classifier. Raises `ModelError` where there is none, or one that cannot be used."
-        loaded = cls(device=device, dtype=dtype, long_texts=long_texts)
-        loaded.trained_ = TrainedClassifier.from_pretrained(name, device, dtype, long_texts)
-        loaded.classes_ = np.array(getattr(loaded.trained_.config, "emo_nb_classes", None) or loaded.labels)
-        return loaded
+        return cls.from_trained(TrainedClassifier.from_pretrained(name, device, dtype, long_texts))
 
     load = from_pretrained  # the name in earlier versions
+
+    @classmethod
+    def from_trained(cls, trained: TrainedClassifier) -> "EmotionClassifier":
+        "The same around a model that is in memory."
+        loaded = cls(device=trained.device, dtype=trained.dtype, long_texts=trained.long_texts)
+        loaded.trained_ = trained
+        loaded.classes_ = np.array(getattr(trained.config, "emo_nb_classes", None) or trained.labels)
+        return loaded
 
     @property
     def trained(self) -> TrainedClassifier:

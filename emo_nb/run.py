@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -44,6 +44,9 @@ from .report import Run, open_run, provenance, run_figures, utc_now, write_figur
 from .sources import FILE_PATTERNS, resolve_path, search_folder
 from .taxonomy import TASKS, Task, custom_task, get_task
 from .train import fit
+
+if TYPE_CHECKING:
+    from emo_nb.classifier import EmotionClassifier
 
 # %% ../nbs/prototype/11_run.ipynb #4b44ed04
 @dataclass(frozen=True)
@@ -555,12 +558,14 @@ def evaluate_run(
     label_map: dict[str, str] | None = None,  # from the table's labels to the model's; default: same names
     show_progress_bar: bool = True,
     **options: Any,  # label_cols, label_sep, label_names, group_col, unlabelled: as `read_table` takes them
-) -> tuple[pd.DataFrame, TrainedClassifier]:
+) -> tuple[pd.DataFrame, "EmotionClassifier"]:
     """Predict again with a saved run: its own test rows, or all rows of a labelled table; return table and classifier.
 
     Raises `ConfigError` where the data are not those of the run or the map names an unknown label, `DataError` where
     no row has a label of the model, `ModelError` where the folder is not a run directory. The model is loaded last.
     """
+    from emo_nb.classifier import EmotionClassifier  # brings scikit-learn, which no other step of a run needs at once
+
     given = {"text_col": text_col, "label_col": label_col, **options}
     given = {name: value for name, value in given.items() if value is not None}
     check_table_options(data, given)
@@ -569,6 +574,6 @@ def evaluate_run(
     given.setdefault("unlabelled", "negative")  # which a single-label model leaves out
     table = read_table(data, **given) if data and set(given) - {"unlabelled"} else None
     rows = _rows_to_score(open_run(folder), data, table, label_map)
-    classifier = TrainedClassifier.from_pretrained(folder)
-    proba = classifier.predict_proba(rows.text, show_progress_bar=show_progress_bar)
-    return prediction_table(rows, proba, classifier.labels, classifier.thresholds), classifier
+    trained = TrainedClassifier.from_pretrained(folder)
+    proba = trained.predict_proba(rows.text, show_progress_bar=show_progress_bar)
+    return prediction_table(rows, proba, trained.labels, trained.thresholds), EmotionClassifier.from_trained(trained)

@@ -27,11 +27,13 @@ def command(*args, **options):
 
 
 HELP = {
-    "": "fetch explore run predict evaluate info",
+    "": "fetch explore run predict evaluate doubt export info",
     "fetch": "goemotions goemotions-raw empathetic all",
     "explore": "--corpus --data --reading --out",
     "run": "--task --corpus --preset --profile --encoder --method --split --unit --data --text-col --label-col --seed",
-    "predict": "TEXTS --model --file --format --out --force --device --dtype",
+    "predict": "TEXTS --model --file --format --out --force --threshold --top-k --long-texts --device --dtype",
+    "doubt": "--data --text-col --label-col --folds --epochs --encoder --out --force",
+    "export": "MODEL --to --int8 --out --force",
     "evaluate": "DIR --data --text-col --text --label-col --label --map --out",
 }
 
@@ -117,6 +119,26 @@ def test_csv_and_jsonl_say_the_same_as_the_table(emo, tiny):
     best = [row[2:].astype(float).nlargest(3) for _, row in csv.iterrows()]
     for text, line, top in zip(texts, written["table"].splitlines(), best, strict=True):
         assert plain(line) == " ".join([text, *(f"{label} {p:.2f}" for label, p in top.items())])
+
+
+def test_thresholds_and_the_number_of_labels_can_be_said(emo, feelings):
+    given = ("predict", "--model", feelings.folder, "--format", "jsonl", "I am so happy", "I hate it")
+    for options, wanted in (
+        (("--threshold", "0"), lambda row, labels: labels),
+        (("--threshold", "1", "--threshold", "positive=0"), lambda row, labels: ["positive"]),
+        (("--top-k", "2"), lambda row, labels: sorted(labels, key=row.get, reverse=True)[:2]),
+    ):
+        code, out, err = emo(*given, *options)
+        assert code == 0, err
+        for row in map(json.loads, out.splitlines()):
+            assert row["labels"].split("|") == wanted(row, feelings.config["labels"])
+
+
+def test_without_a_run_the_model_of_the_package_answers_and_that_is_said(emo):
+    code, out, err = emo("predict", "Thank you so much, you saved my week", "--tokens-left-out", "--format", "jsonl")
+    assert code == 0 and "goemotions28 answers" in err
+    row = json.loads(out)
+    assert row["label"] == "gratitude" and row["tokens_left_out"] == 0
 
 
 def test_a_reader_of_the_pipe_may_stop_early(tiny):
@@ -213,7 +235,16 @@ MISTAKES = {
     "explore another corpus": (("explore", "--corpus", "empathetic", "--data", RATERS), "goemotions_raw.csv"),
     "no such model": (("predict", "hello", "--model", "nowhere"), "nowhere"),
     "model is a file": (("predict", "hello", "--model", "novel.txt"), "novel.txt"),
-    "no runs yet": (("predict", "hello"), "runs/", "emo-nb run"),
+    "no model of that name": (("predict", "hello", "--model", "goemotions29"), "goemotions29", "goemotions28"),
+    "threshold of no label": (("predict", "x", "--model", "tiny", "--threshold", "envy=0.3"), "'envy'", "anger"),
+    "threshold outside": (("predict", "x", "--model", "tiny", "--threshold", "1.5"), "1.5", "from 0 to 1"),
+    "threshold of words": (("predict", "x", "--model", "tiny", "--threshold", "high"), "'high'", "joy=0.4"),
+    "no label at most": (("predict", "x", "--model", "tiny", "--top-k", "0"), "top_k", "not 0"),
+    "top-k for a file": (
+        ("predict", "--model", "tiny", "--file", "own.csv", "--text-col", "text", "--out", "x.csv", "--top-k", "99"),
+        "top_k",
+        "99",
+    ),
     "no text": (("predict", "--model", "tiny"), "no text"),
     "file of texts not UTF-8": (("predict", "--model", "tiny", "--file", "latin1.txt"), "latin1.txt", "UTF-8"),
     "a text as a file of texts": (("predict", "--model", "tiny", "--file", LONG), "I am so happy"),
