@@ -21,13 +21,13 @@ KILLS = int(os.environ.get("KILLS", 8))
 FORKS = """
 import json, os, signal, sys
 from dataclasses import replace
-import peft, torch, transformers
+import matplotlib.figure, peft, scipy.optimize, sklearn.metrics, torch, transformers.trainer
 import emo_nb.run
 from emo_nb.cli import main
 from emo_nb.config import PRESETS
 tiny = PRESETS["tiny"]
 few = dict(train_rows_per_label=6, dev_rows_per_label=3, test_rows_per_label=3)
-PRESETS["tiny"] = replace(tiny, **few, train=replace(tiny.train, epochs=2, batch_size=8, save_steps=2))
+PRESETS["tiny"] = replace(tiny, **few, train=replace(tiny.train, epochs=2, batch_size=16, save_steps=2))
 print("ready", flush=True)
 for line in sys.stdin:
     given = json.loads(line)
@@ -46,7 +46,7 @@ for line in sys.stdin:
         os._exit(0)
     print(child, flush=True)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-"""  # each run is a process of its own, which need not import torch anew; two epochs of small steps, a checkpoint every other one
+"""  # each run is a process of its own, which need not import torch anew; small steps, a checkpoint every other one
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 
