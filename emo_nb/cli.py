@@ -1,5 +1,6 @@
 """The command `emo-nb`: options in, function calls, tables out; what it prints is decided here and nowhere else."""
 
+import gc
 import io
 import json
 import logging
@@ -727,6 +728,7 @@ def main() -> None:
         sys.stdout.reconfigure(encoding="utf-8")
     if not sys.stderr.isatty():  # read when tqdm is first imported: no library's bar then writes into a log
         os.environ.setdefault("TQDM_DISABLE", "1")
+    gc.set_threshold(50_000, 20, 50)  # imports make many objects and no garbage; Python would look for it all the time
     handler, before = _ConsoleHandler(), (logger.level, logger.propagate)
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)

@@ -101,11 +101,13 @@ def tokenize_texts(texts: list[str], tokenizer: Any, max_length: int) -> list[li
     options = {"return_attention_mask": False, "return_token_type_ids": False, "verbose": False}
     with _TOKENIZING:
         ids = tokenizer(texts, truncation=False, **options)["input_ids"]
-        n_truncated = sum(len(row) > max_length for row in ids)
-        if n_truncated:
-            ids = tokenizer(texts, truncation=True, max_length=max_length, **options)["input_ids"]
+        long = [i for i, row in enumerate(ids) if len(row) > max_length]
+        if long:
+            cut = tokenizer([texts[i] for i in long], truncation=True, max_length=max_length, **options)["input_ids"]
+            for i, row in zip(long, cut, strict=True):
+                ids[i] = row
     with one_length_warning() as counts:
-        counts.update(texts=len(texts), truncated=n_truncated)
+        counts.update(texts=len(texts), truncated=len(long))
         counts["max_length"] = max_length
     return ids
 
@@ -284,7 +286,8 @@ class TextScorer:
         long_texts: LongTexts = "truncate",
     ) -> _Scorer:
         "Load a run directory, any folder with a transformers classifier, a shipped model, or one of the hub; `ModelError`."
-        choose_backend(device, dtype)  # an impossible device is refused before anything is read
+        if device or dtype:
+            choose_backend(device, dtype)  # an impossible one is refused before anything is read
         return cls(*find_classifier(name), device, dtype, long_texts)
 
     load = from_pretrained  # the name in earlier versions
@@ -316,7 +319,7 @@ class TextScorer:
         with tqdm(total=len(ids), unit="text", disable=not show_progress_bar) as bar:
             return self._prepared.logits(ids, backend, max_batch_tokens, bar)
 
-
+# %% ../nbs/prototype/10_predict.ipynb #b1c20c02
 def _open_pickle(
     cls: type[_Scorer],
     checkpoint: Checkpoint,
@@ -362,7 +365,7 @@ def check_top_k(top_k: int | None, labels: Sequence[str]) -> None:
     ):
         raise ConfigError(f"top_k is a number from 1 to {len(labels)}, the number of labels, not {top_k!r}; give one")
 
-
+# %% ../nbs/prototype/10_predict.ipynb #b1c20c05
 def answer_table(
     texts: list[str],
     proba: np.ndarray,  # (n_texts, n_labels)

@@ -260,6 +260,27 @@ def _split_by_group(frame: pd.DataFrame, seed: int, test: float, dev: float) -> 
     assigned = together.map(_random_split(first, seed, test, dev, suffix, _draw_from_each))
     return _drop_leaks(frame, _move_to_train(frame, assigned, together))
 
+# %% ../nbs/feasibility/05_prepare.ipynb #holdout3
+def _bring_labels_to_both(by_group: pd.Series, assigned: pd.Series) -> pd.Series:
+    "The splits of groups, (n_groups,), with groups moved so that each label of two groups is in train and in dev."
+    assigned = assigned.copy()
+    counts = {name: Counter(label for row in by_group[assigned == name] for label in row) for name in ("train", "dev")}
+    for to, away in (("train", "dev"), ("dev", "train")):
+        for label in sorted(counts[away].keys() - counts[to].keys()):
+            if counts[to][label]:  # came with another label's group
+                continue
+            needed = 2 if to == "dev" else 1  # the last group of a label stays in train
+            movable = (
+                group
+                for group in by_group.index[assigned == away]
+                if label in by_group[group] and all(counts[away][each] >= needed for each in by_group[group])
+            )
+            if (group := next(movable, None)) is not None:
+                assigned[group] = to
+                counts[to].update(by_group[group])
+                counts[away].subtract(by_group[group])
+    return assigned
+
 # %% ../nbs/feasibility/05_prepare.ipynb #holdout1
 def hold_out(frame: pd.DataFrame, share: float = 0.1, seed: int = 42) -> dict[str, pd.DataFrame]:
     """The rows of train and dev: a share of all groups, stratified by label, is dev.
@@ -287,27 +308,6 @@ def hold_out(frame: pd.DataFrame, share: float = 0.1, seed: int = 42) -> dict[st
             "thresholds are chosen; add rows, or give eval_set"
         )
     return splits
-
-
-def _bring_labels_to_both(by_group: pd.Series, assigned: pd.Series) -> pd.Series:
-    "The splits of groups, (n_groups,), with groups moved so that each label of two groups is in train and in dev."
-    assigned = assigned.copy()
-    counts = {name: Counter(label for row in by_group[assigned == name] for label in row) for name in ("train", "dev")}
-    for to, away in (("train", "dev"), ("dev", "train")):
-        for label in sorted(counts[away].keys() - counts[to].keys()):
-            if counts[to][label]:  # came with another label's group
-                continue
-            needed = 2 if to == "dev" else 1  # the last group of a label stays in train
-            movable = (
-                group
-                for group in by_group.index[assigned == away]
-                if label in by_group[group] and all(counts[away][each] >= needed for each in by_group[group])
-            )
-            if (group := next(movable, None)) is not None:
-                assigned[group] = to
-                counts[to].update(by_group[group])
-                counts[away].subtract(by_group[group])
-    return assigned
 
 # %% ../nbs/feasibility/05_prepare.ipynb #f15fb558
 def deduplicate(frame: pd.DataFrame) -> pd.DataFrame:
