@@ -31,6 +31,7 @@ from .predict import (
     check_long_texts,
     check_texts,
     count_left_out,
+    one_length_warning,
 )
 
 if TYPE_CHECKING:
@@ -251,6 +252,7 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):
         names, multi_label = train.labels.names, train.labels.multi_label
         folder = find_encoder(settings.encoder)
         tokenizer = load_tokenizer(folder, settings.max_length)
+        _log_truncated(train.texts + dev.texts, tokenizer)
         model = new_trainable_classifier(folder, names, settings, self.random_state, multi_label)
         data = TextDataset(train.texts, tokenizer, train.labels.matrix, multi_label, weights)
         dev_data = TextDataset(dev.texts, tokenizer, dev.labels.matrix, multi_label)
@@ -259,7 +261,8 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):
             history = fit(model, tokenizer, data, dev_data, Path(checkpoints), settings, seed, None, backend, bar)
         model = model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
         trained = TrainedClassifier(model.cpu().eval(), tokenizer, self.device, self.dtype, self.long_texts)
-        trained.calibrate(dev.texts, dev.labels.matrix)
+        with one_length_warning(is_said=True):
+            trained.calibrate(dev.texts, dev.labels.matrix)
         if self.long_texts == "windows":
             trained.config.emo_nb_window_pooling = _choose_pooling(trained, dev)
         return trained, history
@@ -545,6 +548,15 @@ def _choose_pooling(trained: TrainedClassifier, dev: Examples) -> str:
         chosen = proba >= trained.thresholds if by_threshold else np.eye(proba.shape[1])[proba.argmax(axis=1)]
         scores[how] = f1_score(truth, chosen, average="macro", zero_division=0)
     return max(scores, key=lambda how: scores[how])  # the mean where both are alike
+
+
+def _log_truncated(texts: list[str], tokenizer: Any) -> None:
+    "Say how many texts are longer than the model reads in training."
+    limit = tokenizer.model_max_length
+    candidates = [text for text in texts if len(text) > limit // 2]  # few signs are more than two tokens
+    if n_long := int((count_left_out(candidates, tokenizer, limit) > 0).sum()) if candidates else 0:
+        message = "%s of %s training and dev texts are longer than %s tokens; training reads their beginning only"
+        logger.warning(message, f"{n_long:,}", f"{len(texts):,}", limit)
 
 
 def _log_examples(train: Examples, dev: Examples) -> None:
