@@ -193,18 +193,20 @@ def head_logits(head: tuple[torch.Tensor, torch.Tensor], features: dict[str, np.
     return np.stack([features[text] for text in rows.text]) @ weight.T + bias
 
 
-def best_head(features: dict[str, np.ndarray], splits: Splits, labels: list[str]) -> tuple[Any, Logits, float]:
-    "The output layer of the penalty that scores best on dev (mean average precision), its logits, and the penalty."
-    truth = {name: encode_labels(rows.targets, labels) for name, rows in splits.items()}
+def best_head(
+    features: dict[str, np.ndarray], splits: Splits, labels: list[str], targets: np.ndarray
+) -> tuple[Any, dict[str, Any]]:
+    """The output layer, fitted to targets (n_train, n_labels) from 0 to 1, whose penalty scores best on dev.
+
+    Returns it, and its scores with its settings (`score`).
+    """
+    truth = encode_labels(splits["dev"].targets, labels)
     read = np.stack([features[text] for text in splits["train"].text])
-    heads = {penalty: fit_head(read, truth["train"], penalty) for penalty in PENALTIES}
-    dev = {
-        penalty: dev_scores(head_logits(head, features, splits["dev"]), truth["dev"]) for penalty, head in heads.items()
-    }
-    print(pd.DataFrame(dev).T, flush=True)
-    best = max(dev, key=lambda penalty: dev[penalty]["average_precision"])
-    logits = {name: head_logits(heads[best], features, splits[name]) for name in ("dev", "test")}
-    return heads[best], logits, best
+    heads = {penalty: fit_head(read, targets, penalty) for penalty in PENALTIES}
+    dev = {penalty: head_logits(head, features, splits["dev"]) for penalty, head in heads.items()}
+    best = max(dev, key=lambda penalty: dev_scores(dev[penalty], truth)["average_precision"])
+    logits = {"dev": dev[best], "test": head_logits(heads[best], features, splits["test"])}
+    return heads[best], score(logits, splits, labels) | {"penalty": best}
 
 
 def grouped(logits: Logits, labels28: list[str], labels: list[str], task: str, way: str) -> Logits:
@@ -233,49 +235,46 @@ def calibrate(logits: Logits, splits: Splits, labels: list[str]) -> dict[str, An
     }
 
 
-def score(logits: Logits, splits: Splits, task: dict[str, Any]) -> dict[str, Any]:
-    "Scores with their intervals on dev, which chose temperature and thresholds, and on test; dev's also cross-validated."
-    labels, thresholds = task["labels"], np.array(list(task["thresholds"].values()))
-    truth = encode_labels(splits["dev"].targets, labels)
-    scores: dict[str, Any] = {
-        "dev_choice": dev_scores(logits["dev"], truth),
-        "temperature": round(task["temperature"], 4),
-    }
+def score(logits: Logits, splits: Splits, labels: list[str]) -> dict[str, Any]:
+    """Scores with their intervals on dev and test, and the `settings` that dev chose (`calibrate`).
+
+    `dev_choice` has dev's scores without the luck of thresholds chosen on the same rows: cross-validated.
+    """
+    settings = calibrate(logits, splits, labels)
+    truth, thresholds = encode_labels(splits["dev"].targets, labels), np.array(list(settings["thresholds"].values()))
+    scores: dict[str, Any] = {"settings": settings, "dev_choice": dev_scores(logits["dev"], truth)}
     for name in ("dev", "test"):
-        proba = expit(logits[name] / task["temperature"])
+        proba = expit(logits[name] / settings["temperature"])
         table = prediction_table(splits[name], proba, labels, thresholds)
         scores[name] = compute_metrics(table, labels, thresholds)["goemotions"]
     return scores
 
 
-def coarser(
-    task: str, features: dict[str, np.ndarray], splits28: Splits, logits28: Logits, labels28: list[str]
-) -> tuple[Any, Any, Any]:
-    """An output layer for a coarser label set, its settings, and its scores beside those of grouping the 28 labels.
+def coarser(task: str, features: dict[str, np.ndarray], head28: Any, settings28: dict[str, Any]) -> tuple[Any, Any]:
+    """The output layer for a coarser label set, and its scores beside those of other ways.
 
-    logits28 are the calibrated ones, of dev and test, whose rows are the same in every task.
+    `max` and `noisy-or` group the probabilities of the 28 labels; `hard targets` is an output layer fitted to the
+    labels. The layer that is shipped (`head`) is fitted to the mean of the labels and the noisy-or. `LoRA of its own`
+    is another training of the whole model.
     """
     splits, labels, _ = load_task(task)
-    assert all(list(splits[name].group) == list(splits28[name].group) for name in logits28)
-    head, logits, penalty = best_head(features, splits, labels)
-    settings = calibrate(logits, splits, labels)
-    scores = {"head": score(logits, splits, settings) | {"penalty": penalty}}
-    for way in ("max", "noisy-or"):
-        combined = grouped(logits28, labels28, labels, task, way)
-        scores[way] = score(combined, splits, calibrate(combined, splits, labels))
-    scores["LoRA of its own"] = {"test": load_result(task)["runs"]["lora"][0]["metrics"]["goemotions"]}
-    return head, settings, scores
+    logits28 = {name: head_logits(head28, features, rows) / settings28["temperature"] for name, rows in splits.items()}
+    ways = {way: grouped(logits28, settings28["labels"], labels, task, way) for way in ("max", "noisy-or")}
+    hard = encode_labels(splits["train"].targets, labels)
+    head, scores = best_head(features, splits, labels, (hard + expit(ways["noisy-or"]["train"])) / 2)
+    others = {way: score(logits, splits, labels) for way, logits in ways.items()}
+    others["hard targets"] = best_head(features, splits, labels, hard)[1]
+    others["LoRA of its own"] = {"test": load_result(task)["runs"]["lora"][0]["metrics"]["goemotions"]}
+    return head, {"head": scores, **others}
 
 
-def write_shipped(tensors: dict[str, torch.Tensor], tasks: dict[str, Any], scores: dict[str, Any], card: str) -> None:
-    "Write the files of the shipped model, and the hashes of the two that are checked when it is opened."
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    (FOLDER / ADAPTER).write_bytes(save(tensors, {"format": "pt"}))  # save_file would make it private
+def write_shipped(folder: Path, tensors: dict[str, torch.Tensor], tasks: dict[str, Any]) -> None:
+    "Write the two files that `shipped_checkpoint` reads, and their hashes."
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / ADAPTER).write_bytes(save(tensors, {"format": "pt"}))  # save_file would make it private
     settings = {"encoder": MINILM, "lora_alpha": 2 * RANK, "lora_rank": RANK, "tasks": tasks}
-    (FOLDER / SETTINGS).write_text(json.dumps(settings, indent=1) + "\n")
-    (FOLDER / "scores.json").write_text(json.dumps(scores, indent=1) + "\n")
-    (FOLDER / "README.md").write_text(card, encoding="utf-8", newline="\n")
-    write_hashes(FOLDER, (ADAPTER, SETTINGS))
+    (folder / SETTINGS).write_text(json.dumps(settings, indent=1) + "\n")
+    write_hashes(folder, (ADAPTER, SETTINGS))
 
 
 LOADING = f"""    from emo_nb import EmotionClassifier
@@ -291,7 +290,10 @@ def make_card(record: dict[str, Any], labels: list[str], scores: dict[str, Any])
     "The model card, with the scores of the 28 labels."
     of_run = {"task": "goemotions28", "encoder": "minilm", "multi_label": True, "method": "lora", "split": "official"}
     of_run |= {"seed": SEED, "labels": labels, "files": record["files"], "rows": record["rows"]}
-    of_run |= {"command": "python tools/ship.py", "calibration": {"temperature": scores["temperature"]}}
+    of_run |= {
+        "command": "python tools/ship.py",
+        "calibration": {"temperature": round(scores["settings"]["temperature"], 4)},
+    }
     return model_card(of_run, {"goemotions": scores["test"]}, LOADING, f"`thresholds` in `{SETTINGS}`")
 
 
@@ -307,15 +309,16 @@ def main() -> None:
     features = all_features({name: tensor.numpy() for name, tensor in tensors.items()}, splits)
     head = (tensors["goemotions28.weight"], tensors["goemotions28.bias"])
     logits = {name: head_logits(head, features, splits[name]) for name in ("dev", "test")}
-    tasks = {"goemotions28": calibrate(logits, splits, labels)}
-    scores = {"goemotions28": {"head": score(logits, splits, tasks["goemotions28"])}}
-    calibrated = {name: rows / tasks["goemotions28"]["temperature"] for name, rows in logits.items()}
+    scores = {"goemotions28": {"head": score(logits, splits, labels)}}
     for task in SHIPPED[1:]:
-        (weight, bias), tasks[task], scores[task] = coarser(task, features, splits, calibrated, labels)
+        (weight, bias), scores[task] = coarser(task, features, head, scores["goemotions28"]["head"]["settings"])
         tensors |= {f"{task}.weight": weight, f"{task}.bias": bias}
+    write_shipped(FOLDER, tensors, {task: ways["head"]["settings"] for task, ways in scores.items()})
     shipped = {task: {split: ways["head"][split] for split in ("dev", "test")} for task, ways in scores.items()}
     record = {"seed": SEED, "rows": {name: len(rows) for name, rows in splits.items()}, "files": files}
-    write_shipped(tensors, tasks, shipped, make_card(record, labels, scores["goemotions28"]["head"]))
+    (FOLDER / "scores.json").write_text(json.dumps(shipped, indent=1) + "\n")
+    card = make_card(record, labels, scores["goemotions28"]["head"])
+    (FOLDER / "README.md").write_text(card, encoding="utf-8", newline="\n")
     record |= {"bytes": {file.name: file.stat().st_size for file in sorted(FOLDER.iterdir())}, "training": training}
     record |= {"starts": compare_starts(splits, labels), "scores": scores}
     write_result("shipped", record, started, "python tools/ship.py")

@@ -41,9 +41,9 @@ def base_weights(encoder: Path) -> dict[str, np.ndarray]:
     own, added = f"encoder.layer.{last}.", f"encoder.layer.{last + 1}."
     for name in [name for name in weights if name.startswith((own, "pooler."))]:
         is_kept = ".key." in name or ".intermediate." in name
-        weights[name.replace(own, added)] = weights[name] if is_kept else np.zeros_like(weights[name])
+        weights[name.replace(own, added)] = weights[name].copy() if is_kept else np.zeros_like(weights[name])
     identity = np.eye(len(weights["pooler.dense.weight"]), dtype=np.float32)
-    weights[f"{added}attention.self.value.weight"] = weights["pooler.dense.weight"] = identity
+    weights |= {"pooler.dense.weight": identity, f"{added}attention.self.value.weight": identity.copy()}
     weights[f"{added}attention.output.dense.weight"] = identity * np.float32(MEAN_SCALE)
     weights[f"{added}attention.output.LayerNorm.weight"] += 1
     weights[f"{added}output.LayerNorm.weight"] += np.float32(0.5)
