@@ -90,6 +90,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'emo_nb.model.add_lora': ('prototype/model.html#add_lora', 'emo_nb/model.py'),
                               'emo_nb.model.apply_temperature': ('prototype/model.html#apply_temperature', 'emo_nb/model.py'),
                               'emo_nb.model.bundled_minilm': ('prototype/model.html#bundled_minilm', 'emo_nb/model.py'),
+                              'emo_nb.model.choose_encoder': ('prototype/model.html#choose_encoder', 'emo_nb/model.py'),
                               'emo_nb.model.count_parameters': ('prototype/model.html#count_parameters', 'emo_nb/model.py'),
                               'emo_nb.model.download_model': ('prototype/model.html#download_model', 'emo_nb/model.py'),
                               'emo_nb.model.find_classifier': ('prototype/model.html#find_classifier', 'emo_nb/model.py'),

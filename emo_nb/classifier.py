@@ -76,7 +76,7 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):
 
     def __init__(
         self,
-        encoder: str = "minilm",  # minilm (bundled), goemotions28 (shipped), a local folder, or a hub id
+        encoder: str | None = None,  # minilm, goemotions28 (both offline), a folder, a hub id; what suits the labels
         method: Method = "lora",  # or finetune: train every layer
         *,
         multi_label: bool | None = None,  # may a text have several labels? told from the labels' form
@@ -246,11 +246,13 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):
     ) -> tuple[TrainedClassifier, pd.DataFrame]:
         "A new model, fitted on train and calibrated on dev, and its history."
         from .encode import TextDataset
-        from .model import find_encoder, load_tokenizer, new_trainable_classifier
+        from .model import choose_encoder, find_encoder, load_tokenizer, new_trainable_classifier
         from .train import fit
 
         names, multi_label = train.labels.names, train.labels.multi_label
-        folder = find_encoder(settings.encoder)
+        encoder = settings.encoder or choose_encoder(names)
+        settings, folder = replace(settings, encoder=encoder), find_encoder(encoder)
+        logger.info("%s, encoder %s", settings.method, encoder)
         tokenizer = load_tokenizer(folder, settings.max_length)
         _log_truncated(train.texts + dev.texts, tokenizer)
         model = new_trainable_classifier(folder, names, settings, self.random_state, multi_label)

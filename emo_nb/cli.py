@@ -280,7 +280,12 @@ def run(
     rows_per_label: Annotated[
         str | None, typer.Option(help="Training rows of a label, a number or all, in place of the preset's.")
     ] = None,
-    encoder: Annotated[str | None, typer.Option(help="minilm, a folder or a hub id. Default: the preset's.")] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            help="minilm, goemotions28, a folder or a hub id. Default: the preset's; for emotions of your own, goemotions28."
+        ),
+    ] = None,
     method: Annotated[Literal["lora", "finetune"], typer.Option(help="Adapters, or every layer.")] = "lora",
     split: Annotated[
         Literal["group", "study", "official"] | None,

@@ -6,7 +6,7 @@
 __all__ = ['MINILM', 'MINILM_SHA256', 'find_encoder', 'download_model', 'bundled_minilm', 'hub_id', 'load_tokenizer',
            'pooling_mode', 'init_mean_pooling', 'new_classifier', 'head_modules', 'output_layer', 'add_lora',
            'count_parameters', 'freeze_embeddings', 'new_trainable_classifier', 'apply_temperature', 'save_model',
-           'load_model', 'load_shipped', 'find_classifier']
+           'load_model', 'load_shipped', 'find_classifier', 'choose_encoder']
 
 # %% ../nbs/prototype/07_model.ipynb #329f22fd
 import hashlib
@@ -20,6 +20,7 @@ from typing import Any
 
 from .config import TrainConfig
 from .core import ModelError, read_json_object
+from .taxonomy import TASKS
 from emo_nb.engine.checkpoints import (
     GET_ANEW,
     Checkpoint,
@@ -247,7 +248,7 @@ def new_trainable_classifier(
     multi_label: bool = False,
 ) -> Any:
     "An encoder with a new head, ready to be trained by the settings' method: with LoRA, or in every layer."
-    model = new_classifier(folder, labels, settings.encoder, seed, multi_label, settings.dropout)
+    model = new_classifier(folder, labels, settings.encoder or "", seed, multi_label, settings.dropout)
     return add_lora(model, settings.lora_rank) if settings.method == "lora" else freeze_embeddings(model)
 
 # %% ../nbs/prototype/07_model.ipynb #e33a9cde
@@ -339,3 +340,12 @@ def find_classifier(name: str | Path) -> tuple[Checkpoint, Any]:
         remedy = f"give a folder, the id of a model that is there, or one of {', '.join(SHIPPED)}"
         folder = download_model(str(name), f"there is no folder {name}, and the model", remedy)
     return load_model(folder / "model" if os.path.isdir(folder / "model") else folder)
+
+# %% ../nbs/prototype/07_model.ipynb #chooseenc0
+_EMOTIONS = frozenset(label for task in TASKS.values() for label in task.labels)
+
+
+def choose_encoder(labels: Sequence[str]) -> str:
+    "Where to begin for labels of one's own: `goemotions28` where at least half of them are emotions, else `minilm`."
+    known = sum(str(label).strip().lower() in _EMOTIONS for label in labels)
+    return SHIPPED_ENCODER if 2 * known >= len(labels) else "minilm"

@@ -32,6 +32,7 @@ from .io.archives import read_files
 from .io.files import atomic_dir, check_output_dir, partial_dir
 from .io.readers import open_table
 from emo_nb.model import (
+    choose_encoder,
     count_parameters,
     find_encoder,
     load_tokenizer,
@@ -440,7 +441,7 @@ def run_experiment(config: Config) -> Run | None:
     out, backend = config.run_dir, choose_backend(config.device, config.dtype, config.attention)
     check_output_dir(out, "metrics.json", config.force)
     check_can_train(backend)
-    encoder, tokenizer, examples = _load_parts(config)
+    config, encoder, tokenizer, examples = _load_parts(config)
     splits, left_out = _split_and_count(examples.rows, examples.task, config)
     task = examples.task
     model = new_trainable_classifier(encoder, sorted(task.labels), config.train, config.seed, task.multi_label)
@@ -460,11 +461,15 @@ def run_experiment(config: Config) -> Run | None:
     return open_run(out)
 
 
-def _load_parts(config: Config) -> tuple[Path, Any, Examples]:
-    "The encoder's folder, its tokenizer, and the examples; a user's own table is read before an encoder is downloaded."
+def _load_parts(config: Config) -> tuple[Config, Path, Any, Examples]:
+    """The settings with an encoder, its folder, its tokenizer, and the examples.
+
+    A user's own table is read before an encoder is downloaded, and its labels say which one suits.
+    """
     table = load_examples(config) if is_own_table(config) else None
-    encoder = find_encoder(config.train.encoder)
-    return encoder, load_tokenizer(encoder, config.train.max_length), table or load_examples(config)
+    name = config.train.encoder or (choose_encoder(table.task.labels) if table else "minilm")
+    config, encoder = replace(config, train=replace(config.train, encoder=name)), find_encoder(name)
+    return config, encoder, load_tokenizer(encoder, config.train.max_length), table or load_examples(config)
 
 # %% ../nbs/prototype/11_run.ipynb #c7fc9930
 def _test_rows(saved: Run, data: str | None) -> pd.DataFrame:

@@ -25,6 +25,7 @@ from nbclient.exceptions import CellExecutionError
 ROOT = Path(__file__).resolve().parent.parent
 SKIPPED = re.compile(r"^#\|\s*(slow|cuda|notest)\b", re.MULTILINE)
 WITH_SLOW = re.compile(r"^#\|\s*(cuda|notest)\b", re.MULTILINE)  # what `--slow` still leaves out
+CORPORA = re.compile(r"^#\|\s*corpora:\s*true", re.MULTILINE)  # the page asks for rows that the built-in sample lacks
 VARIES = re.compile(r"^#\|\s*varies:\s*true", re.MULTILINE)
 SHOWN = ("text/html", "text/markdown", "image/png", "text/plain")  # the first that an output has is compared
 
@@ -32,6 +33,11 @@ SHOWN = ("text/html", "text/markdown", "image/png", "text/plain")  # the first t
 def all_pages() -> list[Path]:
     "Every notebook of the project, in the order of their paths."
     return sorted(path for path in (ROOT / "nbs").rglob("*.ipynb") if "checkpoint" not in str(path))
+
+
+def needs_corpora(path: Path) -> bool:
+    "Whether a page asks for rows that the built-in sample does not have."
+    return any(CORPORA.search(cell.source) for cell in nbformat.read(path, as_version=4).cells)
 
 
 def run_page(path: Path, skipped: re.Pattern[str] = SKIPPED) -> Any:

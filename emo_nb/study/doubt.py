@@ -21,7 +21,7 @@ def doubtful(
     labels: Any,  # in any form that `EmotionClassifier.fit` takes
     groups: Iterable[Any] | None = None,  # rows with the same value are predicted by the same model
     folds: int = 5,  # models that are trained, each on the rows of the other folds
-    classifier: EmotionClassifier | None = None,  # with the settings for the training; default: the default settings
+    classifier: EmotionClassifier | None = None,  # with the settings for the training; default: on plain MiniLM
 ) -> pd.DataFrame:
     """All rows, the most doubtful label first, with what the model would say; the index is a row's position.
 
@@ -31,7 +31,7 @@ def doubtful(
     Raises `ConfigError` where cleanlab is not installed or `folds` is impossible, and the errors of `fit`.
     """
     _check_cleanlab()
-    estimator = EmotionClassifier() if classifier is None else classifier
+    estimator = EmotionClassifier("minilm") if classifier is None else classifier
     examples = read_examples(texts, labels, estimator.multi_label, groups)
     same_text = pd.factorize(normalize_text(pd.Series(examples.texts)))[0]
     proba, suggested = _predict_out_of_fold(
