@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 import torch
 from datasets import Dataset
-from helpers import refusal
+from helpers import refusal, settle
 from scipy.sparse import csr_matrix
 from sklearn import exceptions
 from sklearn.base import clone
@@ -46,17 +46,24 @@ def write_texts(n: int, seed: int = 0) -> tuple[list[str], list[str]]:
 TEXTS, LABELS = write_texts(160)
 OTHER_TEXTS, OTHER_LABELS = write_texts(80, seed=1)
 SETS = [{label, "joy"} if i % 3 == 0 else {label} for i, label in enumerate(LABELS)]
-QUICK = {"epochs": 1, "lora_rank": 4}
+QUICK = {"encoder": "minilm", "epochs": 1, "lora_rank": 4}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def own_cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        settle(patch, tmp_path_factory.mktemp("cache"))
+        yield
 
 
 @pytest.fixture(scope="module")
 def single():
-    return EmotionClassifier(epochs=3).fit(TEXTS, LABELS)
+    return EmotionClassifier("minilm", epochs=3).fit(TEXTS, LABELS)
 
 
 @pytest.fixture(scope="module")
 def several():
-    return EmotionClassifier(epochs=3).fit(TEXTS, SETS)
+    return EmotionClassifier("minilm", epochs=3).fit(TEXTS, SETS)
 
 
 # Fit and predict
@@ -84,7 +91,7 @@ def test_several_labels_a_text_are_learnt_and_predicted_as_zeros_and_ones(severa
 
 
 def test_the_same_seed_gives_the_same_weights_and_parameters_stay_as_they_were():
-    first = EmotionClassifier(**QUICK, encoder="minilm")
+    first = EmotionClassifier(**QUICK)
     before = first.get_params()
     assert first.fit(TEXTS[:60], LABELS[:60]) is first and first.get_params() == before
     again = clone(first)
@@ -94,6 +101,13 @@ def test_the_same_seed_gives_the_same_weights_and_parameters_stay_as_they_were()
         assert torch.equal(weight, again.model.state_dict()[name]), name
     other = clone(first).set_params(random_state=7).fit(TEXTS[:60], LABELS[:60])
     assert not np.allclose(other.predict_proba(TEXTS[:4]), first.predict_proba(TEXTS[:4]))
+
+
+def test_emotions_begin_from_the_model_in_the_package_and_other_labels_from_the_plain_encoder():
+    settings, texts = {**QUICK, "encoder": None}, ["such a good day", "so sad, I cried", "I love it", "he left me"] * 8
+    for labels, encoder in ((["joy", "sadness"] * 16, "goemotions28"), (["sunny", "rainy"] * 16, "minilm")):
+        classifier = EmotionClassifier(**settings).fit([f"{text} {i}" for i, text in enumerate(texts)], labels)
+        assert classifier.model.config.emo_nb_encoder == encoder
 
 
 def test_every_setting_of_a_training_is_a_parameter_with_the_same_default():
@@ -182,7 +196,7 @@ def test_a_dev_set_of_ones_own_is_used_and_texts_that_it_shares_are_said(caplog)
 
 
 def test_training_stops_early():
-    stopped = EmotionClassifier(epochs=30, early_stopping_rounds=1).fit(TEXTS[:60], LABELS[:60])
+    stopped = EmotionClassifier("minilm", epochs=30, early_stopping_rounds=1).fit(TEXTS[:60], LABELS[:60])
     assert len(stopped.history_) < 30
 
 
@@ -204,7 +218,7 @@ def test_rows_without_weight_teach_nothing():
     spoilt = [LABELS[(i + 1) % 160] if is_spoilt[i] else label for i, label in enumerate(LABELS)]
     weights = np.where(is_spoilt, 0.0, 1.0)
     right = OTHER_TEXTS[:40], OTHER_LABELS[:40]
-    weighted = EmotionClassifier(epochs=4).fit(TEXTS, spoilt, sample_weight=weights, eval_set=right)
+    weighted = EmotionClassifier("minilm", epochs=4).fit(TEXTS, spoilt, sample_weight=weights, eval_set=right)
     assert weighted.score(OTHER_TEXTS[40:], OTHER_LABELS[40:]) > 0.7
 
 
@@ -321,7 +335,7 @@ def test_windows_read_what_truncation_leaves_out():
     "The word that says the label stands behind what is truncated."
     filler = " ".join(OTHERS * 3)
     texts = [f"{filler} {text}" for text in OTHER_TEXTS]
-    truncated = EmotionClassifier(epochs=3, max_length=32).fit(TEXTS, LABELS)
+    truncated = EmotionClassifier("minilm", epochs=3, max_length=32).fit(TEXTS, LABELS)
     windows = pickle.loads(pickle.dumps(truncated))
     windows.trained_.long_texts = "windows"
     assert windows.score(texts, OTHER_LABELS) > truncated.score(texts, OTHER_LABELS) + 0.2
@@ -332,7 +346,7 @@ def test_windows_read_what_truncation_leaves_out():
 
 def test_how_windows_are_pooled_is_chosen_on_dev():
     long = [f"{' '.join(OTHERS * 3)} {text}" for text in TEXTS]
-    classifier = EmotionClassifier(epochs=1, max_length=32, long_texts="windows").fit(long, LABELS)
+    classifier = EmotionClassifier("minilm", epochs=1, max_length=32, long_texts="windows").fit(long, LABELS)
     assert classifier.trained_.config.emo_nb_window_pooling in ("mean", "max")
     np.testing.assert_allclose(classifier.predict_proba(long[:9]).sum(axis=1), 1)
 

@@ -50,7 +50,9 @@ def trained(request, tmp_path_factory):
         rows.append({"text": " ".join(words), "label": "|".join(labels)})
     pd.DataFrame(rows).to_csv(place / "table.csv", index=False)
     own = {"data": place / "table.csv", "text_col": "text", "label_col": "label", "out": place / "run"}
-    config = Config.from_preset("tiny", **own, **EVERY_ROW, method=method, epochs=3, show_progress_bar=False)
+    config = Config.from_preset(
+        "tiny", **own, **EVERY_ROW, encoder="minilm", method=method, epochs=3, show_progress_bar=False
+    )
     return request.param, run_experiment(config)
 
 
