@@ -28,7 +28,7 @@ $(VENV)/run.ok: settings.ini setup.py constraints.txt
 
 $(VENV)/dev.ok: $(VENV)/run.ok
 	@echo "Installing what tests, benchmarks and the site need ..."
-	$(PIP) -e '.[offline,dev,bench,docs]'
+	$(PIP) -e '.[offline,onnx,doubt,dev,bench,docs]'
 	@touch $@
 
 run: $(VENV)/run.ok ## the main job: both corpora -> a small trained model, a table, three predictions
@@ -60,7 +60,7 @@ check: $(VENV)/dev.ok
 	$(BIN)/ruff format --check emo_nb tests tools bench
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo --no-cache
-	$(BIN)/python tools/requirements.py offline dev bench docs > $(VENV)/requirements.txt
+	$(BIN)/python tools/requirements.py offline onnx doubt dev bench docs > $(VENV)/requirements.txt
 	$(BIN)/deptry emo_nb tests bench tools --requirements-files $(VENV)/requirements.txt
 
 audit: $(VENV)/run.ok ## look the pinned versions up among known vulnerabilities (needs the network)

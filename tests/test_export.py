@@ -1,0 +1,149 @@
+"""Exports to ONNX: the same probabilities as the model's, in a folder that runs without torch, or a refusal in a sentence."""
+
+import hashlib
+import json
+import sys
+
+import numpy as np
+import pytest
+from helpers import python, refusal
+from test_foreign_models import small
+
+from emo_nb import ConfigError, EmotionClassifier, ModelError
+from emo_nb.engine import onnx_export
+from emo_nb.engine.onnx_export import INPUTS, TOLERANCE, export_onnx, sample_texts
+
+onnxruntime = pytest.importorskip("onnxruntime")
+tokenizers = pytest.importorskip("tokenizers")
+
+TEXTS = ["", "x", "Thank you so much!", "café, naïve 🙂 — what's that?", "I hate waiting. " * 20, "so long " * 400]
+WITHOUT_TORCH = """
+import runpy, sys
+sys.modules.update(dict.fromkeys(("torch", "transformers", "emo_nb", "scipy", "pandas")))  # importing them fails
+runpy.run_path("example.py")
+"""
+
+
+@pytest.fixture(scope="module")
+def classifiers(tiny, feelings):
+    "A classifier with one label a text, and one with several."
+    return {name: EmotionClassifier.from_pretrained(run.folder) for name, run in (("one", tiny), ("several", feelings))}
+
+
+@pytest.fixture(scope="module")
+def exports(classifiers, tmp_path_factory):
+    "The folder and the report of an export of each; that with several labels is in 8 bits."
+    root = tmp_path_factory.mktemp("onnx")
+    made = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnx_export, "N_CALIBRATION", 16)
+        for name, classifier in classifiers.items():
+            truth = np.eye(len(classifier.labels), dtype=int)[: len(TEXTS)]
+            options = {"int8": name == "several", "texts": TEXTS[: len(truth)], "truth": truth}
+            made[name] = root / name, export_onnx(classifier, root / name, **options)
+    return made
+
+
+def predict(folder, texts: list[str]) -> np.ndarray:
+    "Probabilities of one batch, (n_texts, n_labels), by the files of the folder alone."
+    batch = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json")).encode_batch(texts)
+    inputs = (np.array([text.ids for text in batch]), np.array([text.attention_mask for text in batch]))
+    session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
+    return session.run(["probabilities"], dict(zip(INPUTS, inputs, strict=True)))[0]
+
+
+def test_texts_of_any_length_alone_and_together_get_the_same_probabilities(classifiers, exports):
+    folder, report = exports["one"]
+    expected = classifiers["one"].predict_proba(TEXTS)
+    assert np.abs(predict(folder, TEXTS) - expected).max() < TOLERANCE
+    for text, row in zip(TEXTS, expected, strict=True):
+        assert np.abs(predict(folder, [text]) - row).max() < TOLERANCE, text[:20]
+    assert report.format.tolist() == ["float32"]
+    assert report.largest_change[0] < TOLERANCE and report.same_label[0] == 1
+
+
+def test_integers_change_little_and_the_report_says_how_much(classifiers, exports):
+    folder, report = exports["several"]
+    assert report.format.tolist() == ["float32", "int8"]
+    change = np.abs(predict(folder, TEXTS[2:3]) - classifiers["several"].predict_proba(TEXTS[2:3])).max()
+    assert 0 < change <= report.largest_change[1] + TOLERANCE < 0.1
+    assert report.size_mb[1] < 0.4 * report.size_mb[0]
+    assert {"same_label", "same_labels", "macro_f1", "model_macro_f1"} <= set(report)
+
+
+def test_the_example_runs_where_torch_cannot_be_imported(classifiers, exports):
+    for name, (folder, _) in exports.items():
+        printed = python(WITHOUT_TORCH, cwd=folder).splitlines()
+        assert [line.split()[0] for line in printed] == [
+            classifiers[name].predict(text).label[0] for text in ("Thank you so much!", "I hate waiting")
+        ]
+
+
+def test_the_settings_say_what_a_program_needs(classifiers, exports):
+    for name, (folder, report) in exports.items():
+        settings, classifier = json.loads((folder / "emo_nb.json").read_text()), classifiers[name]
+        assert settings["labels"] == classifier.labels
+        assert settings["multi_label"] == classifier.multi_label
+        assert settings["thresholds"] == (classifier.thresholds.tolist() if classifier.multi_label else None)
+        assert settings["max_length"] == classifier.max_length
+        assert settings["sha256"] == hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest()
+        assert settings["agreement"]["largest_change"] == report.largest_change.iloc[-1]
+        truncation = json.loads((folder / "tokenizer.json").read_text())["truncation"]
+        assert truncation["max_length"] == classifier.max_length
+
+
+def test_a_folder_that_exists_is_kept_unless_it_may_be_replaced(classifiers, exports, tmp_path):
+    folder, _ = exports["one"]
+    before = (folder / "model.onnx").stat().st_mtime_ns
+    with refusal(ConfigError, folder, "exists"):
+        export_onnx(classifiers["one"], folder, texts=TEXTS)
+    assert (folder / "model.onnx").stat().st_mtime_ns == before
+    (tmp_path / "notes.txt").write_text("mine")
+    with refusal(ConfigError, tmp_path, "not made by emo_nb"):
+        export_onnx(classifiers["one"], tmp_path, texts=TEXTS, force=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize("family", ["distilbert", "roberta", "modernbert"])
+def test_other_architectures_are_exported(tmp_path, family):
+    more = {"global_attn_every_n_layers": 1, **dict.fromkeys(("bos_token_id", "eos_token_id", "cls_token_id"), 1)}
+    model = small(tmp_path / "model", family, **(more if family == "modernbert" else {}))
+    report = export_onnx(EmotionClassifier.from_pretrained(model), tmp_path / "onnx", texts=TEXTS)
+    assert report.largest_change[0] < TOLERANCE
+
+
+def test_an_architecture_that_torch_cannot_export_is_refused(tmp_path, capfd):
+    model = EmotionClassifier.from_pretrained(small(tmp_path / "model", "fnet"))
+    with refusal(ModelError, "FNetForSequenceClassification", "fft"):
+        export_onnx(model, tmp_path / "onnx", texts=TEXTS)
+    assert not (tmp_path / "onnx").exists()
+    assert capfd.readouterr().out == ""
+
+
+def test_a_graph_that_differs_from_the_model_is_refused(classifiers, tmp_path, monkeypatch):
+    exact = onnx_export.trace
+
+    def wrong(checkpoint):
+        graph = exact(checkpoint)
+        bias = next(each for each in graph.graph.initializer if each.name.endswith("classifier.bias"))
+        values = np.frombuffer(bias.raw_data, np.float32) + np.linspace(0, 0.01, bias.dims[0], dtype=np.float32)
+        bias.raw_data = values.tobytes()
+        return graph
+
+    monkeypatch.setattr(onnx_export, "trace", wrong)
+    with refusal(ModelError, "differs from the model"):
+        export_onnx(classifiers["one"], tmp_path / "onnx", texts=TEXTS)
+    assert not (tmp_path / "onnx").exists()
+
+
+def test_a_missing_package_is_named_with_the_command_that_installs_it(classifiers, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with refusal(ConfigError, "onnx", "pip install 'emo_nb[onnx]'"):
+        export_onnx(classifiers["one"], tmp_path / "onnx")
+
+
+def test_the_texts_to_compare_on_have_several_lengths():
+    calibration, texts = sample_texts()
+    assert len(texts) == 1000 and not set(calibration) & set(texts)
+    words = [len(text.split()) for text in texts]
+    assert min(words) == 0 and max(words) > 500
