@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from test_site import Quiet, browser  # noqa: F401
-from try_it import SOURCE, TOLERANCE, Unavailable, add_packages, build, python_probabilities
+from try_it import MODEL, SOURCE, TOLERANCE, Unavailable, add_packages, build, python_probabilities
+
+from emo_nb.model import load_shipped
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = "/emo_nb/use/43_try_it.html"
@@ -104,10 +106,12 @@ def test_the_numbers_of_typed_sentences_are_pythons(page, with_model):
     assert not [url for url in page.requests if ".bin" in url or "onnxruntime" in url]  # before it is asked for
     page.click("#try-load")
     page.locator("#try-text").wait_for(timeout=60_000)
-    loaded = len(page.requests)
+    loaded, tokenizer = len(page.requests), load_shipped(MODEL)[1]
     for text, expected in zip(TYPED, python_probabilities(TYPED), strict=True):
         page.fill("#try-text", text)
         page.wait_for_function("text => document.querySelector('#try-text').dataset.text == text", arg=text)
+        ids = tokenizer(text, truncation=True)["input_ids"]
+        assert page.locator("#try-text").get_attribute("data-tokens") == ",".join(map(str, ids))
         assert np.abs(in_order(page) - expected).max() < TOLERANCE, text
         counting = {SAVED["labels"][i] for i in np.flatnonzero(in_order(page) >= SAVED["thresholds"])}
         assert {label for label, _, counts in bars(page) if counts} == counting

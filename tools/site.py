@@ -116,7 +116,6 @@ def render(staged: Path) -> None:
 
 def add_demo(folder: Path) -> str:
     "Add what the page Try it loads; what there is of it is said."
-    sys.path.insert(0, str(Path(__file__).parent))
     from try_it import build  # imported here: the checks below run without numpy
 
     print("Making the model for the page Try it ...", flush=True)

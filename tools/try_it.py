@@ -73,8 +73,9 @@ def add_packages(folder: Path) -> None:
     "Write the files of npm packages that packages.json names. Raises `Unavailable` where npm cannot get them."
     packages = json.loads((SOURCE / PACKAGES).read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory() as downloads:
-        tarballs = npm_pack([f"{name}@{package['version']}" for name, package in packages.items()], Path(downloads))
-        for (name, package), tarball in zip(packages.items(), tarballs, strict=True):
+        npm_pack([f"{name}@{package['version']}" for name, package in packages.items()], Path(downloads))
+        for name, package in packages.items():
+            tarball = Path(downloads, f"{name.replace('@', '').replace('/', '-')}-{package['version']}.tgz")
             digest = base64.b64encode(hashlib.sha512(tarball.read_bytes()).digest()).decode()
             if f"sha512-{digest}" != package["integrity"]:
                 sys.exit(f"{name} {package['version']} is not the package whose SHA-512 is in {PACKAGES}")
@@ -83,20 +84,17 @@ def add_packages(folder: Path) -> None:
                     write(folder / target, archive.extractfile(f"package/{path}").read())  # type: ignore[union-attr]
 
 
-def npm_pack(packages: Sequence[str], folder: Path) -> list[Path]:
-    "Download npm packages as tarballs, in this order."
+def npm_pack(packages: Sequence[str], folder: Path) -> None:
+    "Download npm packages as tarballs to a folder, running nothing of theirs."
     if not (npm := shutil.which("npm")):
         raise Unavailable("npm is not installed")
-    options = ["--json", "--prefer-offline", "--fetch-retries=1", "--fetch-retry-mintimeout=1000"]
+    options = ["--ignore-scripts", "--prefer-offline", "--fetch-retries=1", "--fetch-retry-mintimeout=1000"]
     try:
-        done = subprocess.run(
-            [npm, "pack", *packages, *options], cwd=folder, capture_output=True, text=True, timeout=300
-        )
+        done = subprocess.run([npm, "pack", *packages, *options], cwd=folder, capture_output=True, timeout=300)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Unavailable(f"npm does not answer ({type(error).__name__})") from error
     if done.returncode:
         raise Unavailable("npm cannot download the packages")
-    return [folder / each["filename"] for each in json.loads(done.stdout)]
 
 
 def write(file: Path, content: bytes) -> None:
@@ -117,9 +115,13 @@ def add_model(folder: Path) -> None:
         import onnxruntime  # noqa: F401
     except ImportError as error:
         raise Unavailable(f"{error.name} is not installed") from error
+    from emo_nb import ModelError
     from emo_nb.model import load_shipped
 
-    checkpoint, tokenizer = load_shipped(MODEL)
+    try:
+        checkpoint, tokenizer = load_shipped(MODEL)
+    except ModelError as error:  # the encoder is not installed
+        raise Unavailable(str(error)) from error
     content = store_small(trace(checkpoint.model)).SerializeToString()
     check_agreement(content, tokenizer)
     write(folder / "model.onnx.gz.bin", content)
