@@ -144,6 +144,19 @@ def test_without_npm_the_page_shows_saved_sentences_and_moves_the_threshold(page
 
 
 @pytest.mark.browser
+def test_a_model_that_cannot_be_loaded_leaves_the_saved_sentences(page, without_npm):
+    listing = {"bytes": 1_000_000, "files": {}, "max_length": 256}  # of files that the server does not have
+    page.route("**/files.json", lambda route: route.fulfill(json=listing))
+    page.goto(without_npm + PAGE)
+    page.click("#try-load")
+    page.locator("#try-status", has_text="could not be loaded").wait_for()
+    assert page.locator("#try-load").is_enabled() and page.locator("#try-text").is_hidden()
+    page.select_option("#try-saved", "1")
+    assert page.locator("#try-chosen").inner_text() == SAVED["sentences"][1]["text"]
+    assert in_order(page).tolist() == SAVED["sentences"][1]["probabilities"]
+
+
+@pytest.mark.browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_fits_wide_and_narrow_windows(page, without_npm, scheme):
     page.emulate_media(color_scheme=scheme)

@@ -20,6 +20,7 @@ const MARKUP = `
     <label for="try-saved">A saved sentence</label>
     <select id="try-saved"></select>
   </p>
+  <blockquote id="try-chosen"></blockquote>
   <fieldset>
     <legend>From which probability on a label counts</legend>
     <label><input type="checkbox" id="try-own" checked> the model’s own thresholds, one for each label</label>
@@ -104,7 +105,7 @@ function report(received) {
 
 function start() {
   $("try-loading").before($("try-typing"));
-  $("try-load").hidden = $("try-progress").hidden = true;
+  $("try-load").hidden = $("try-progress").hidden = $("try-chosen").hidden = true;
   $("try-status").textContent = "";
   $("try-typing").hidden = false;
   $("try-note").textContent = "The model is loaded and runs in this browser. What you type is sent nowhere.";
@@ -117,7 +118,10 @@ function fail(reason) {
   worker.terminate();
   busy = false;
   $("try-typing").hidden = $("try-progress").hidden = true;
-  $("try-load").hidden = $("try-load").disabled = false;
+  $("try-load").hidden = $("try-load").disabled = $("try-chosen").hidden = false;
+  $("try-saved").selectedIndex = Math.max(0, $("try-saved").selectedIndex);
+  describe();
+  choose();
   $("try-status").textContent = `The model could not be loaded: ${reason}. The saved sentences remain.`;
 }
 
@@ -125,7 +129,7 @@ function fail(reason) {
 
 function choose() {
   const { text, probabilities } = sentences[$("try-saved").value];
-  $("try-text").value = text;
+  $("try-text").value = $("try-chosen").textContent = text; // a narrow window shows only a part of the choice
   if ($("try-typing").hidden) show(probabilities);
   else ask();
 }
