@@ -53,7 +53,7 @@ class Quiet(SimpleHTTPRequestHandler):
         pass
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # playwright runs once at a time, and another file uses this fixture too
 def browser():
     "A Chromium or Chrome of this machine, driven by playwright; no browser is downloaded."
     path = next(filter(None, map(shutil.which, BROWSERS)), None)

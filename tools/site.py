@@ -111,6 +111,15 @@ def render(staged: Path) -> None:
         render_with_smalldocs(staged)
     shutil.rmtree(DOCS, ignore_errors=True)
     shutil.move(staged / DOCS.name, DOCS)
+    print(add_demo(DOCS / "use/demo"), flush=True)
+
+
+def add_demo(folder: Path) -> str:
+    "Add what the page Try it loads; what there is of it is said."
+    from try_it import build  # imported here: the checks below run without numpy
+
+    print("Making the model for the page Try it ...", flush=True)
+    return build(folder)
 
 
 def render_with_smalldocs(staged: Path) -> None:
