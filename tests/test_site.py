@@ -99,7 +99,7 @@ def test_search_finds_a_class(page):
     page.goto("/index.html", wait_until="networkidle")
     page.keyboard.press("/")  # the shortcut to the search box, Quarto's and smalldocs'
     page.keyboard.type("EmotionClassifier")
-    page.locator("a[class*=search-result][href*='prototype/predict.html']").first.click()
-    page.wait_for_url("**/prototype/predict.html*")
+    page.locator("a[class*=search-result][href*='reference/api.html']").first.click()
+    page.wait_for_url("**/reference/api.html*")
     assert "EmotionClassifier" in page.locator("main").inner_text()
     assert page.complaints == []
