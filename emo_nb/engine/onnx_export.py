@@ -73,7 +73,7 @@ def export_onnx(
     tokenizer = standalone_tokenizer(scorer.tokenizer, scorer.max_length)
     with atomic_dir(folder, SETTINGS_FILE, force) as made:
         graph = trace(scorer.checkpoint)
-        report = _Comparison(scorer, tokenizer, texts, truth, show_progress_bar)
+        report = Comparison(scorer, tokenizer, texts, truth, show_progress_bar)
         report.add("float32", graph)
         if report.rows[0]["largest_change"] > TOLERANCE:
             raise ModelError(
@@ -170,12 +170,15 @@ def _quiet_stdout() -> Iterator[None]:
 
 
 def to_int8(graph: Any, tokenizer: Any, config: Any) -> Any:
-    "An ONNX model with products in 8-bit integers (`quantize_products`), and small files (`store_small`)."
-    calibration, _ = sample_texts()
-    ids = [encoding.ids for encoding in _encode(tokenizer, calibration)]
-    rows = token_batches(np.array([len(row) for row in ids]), MAX_BATCH_TOKENS)
-    feeds = [dict(zip(INPUTS, _pad(ids, batch, config), strict=True)) for batch in rows]
-    return store_small(quantize_products(graph, feeds))
+    "An ONNX model with products of 8-bit integers (`quantize_products`), in a small file (`store_small`)."
+    return store_small(quantize_products(graph, calibration_feeds(tokenizer, config)))
+
+
+def calibration_feeds(tokenizer: Any, config: Any) -> list[dict[str, np.ndarray]]:
+    "Batches of the texts of the built-in sample on which products are tried."
+    ids = [encoding.ids for encoding in _encode(tokenizer, sample_texts()[0])]
+    batches = token_batches(np.array([len(row) for row in ids]), MAX_BATCH_TOKENS)
+    return [dict(zip(INPUTS, _pad(ids, rows, config), strict=True)) for rows in batches]
 
 
 def sample_texts() -> tuple[list[str], list[str]]:
@@ -201,10 +204,17 @@ def _pad(ids: Sequence[Sequence[int]], rows: np.ndarray, config: Any) -> tuple[n
     return tokens.astype(np.int64), mask
 
 
-class _Comparison:
+class Comparison:
     "The model's probabilities of some texts, and how far those of graphs are from them, one row a graph."
 
-    def __init__(self, scorer: Any, tokenizer: Any, texts: Sequence[str] | None, truth: Any, show_progress_bar: bool):
+    def __init__(
+        self,
+        scorer: Any,
+        tokenizer: Any,
+        texts: Sequence[str] | None,
+        truth: Any = None,
+        show_progress_bar: bool = False,
+    ):
         from tqdm.auto import tqdm
 
         self.config, self.truth = scorer.checkpoint.config, truth
