@@ -9,9 +9,10 @@ import pytest
 from helpers import python, refusal
 from test_foreign_models import small
 
-from emo_nb import ConfigError, EmotionClassifier, ModelError
+from emo_nb import ConfigError, ModelError
 from emo_nb.engine import onnx_export
 from emo_nb.engine.onnx_export import INPUTS, TOLERANCE, export_onnx, sample_texts
+from emo_nb.predict import TrainedClassifier
 
 onnxruntime = pytest.importorskip("onnxruntime")
 tokenizers = pytest.importorskip("tokenizers")
@@ -27,7 +28,7 @@ runpy.run_path("example.py")
 @pytest.fixture(scope="module")
 def classifiers(tiny, feelings):
     "A classifier with one label a text, and one with several."
-    return {name: EmotionClassifier.from_pretrained(run.folder) for name, run in (("one", tiny), ("several", feelings))}
+    return {name: TrainedClassifier.from_pretrained(run.folder) for name, run in (("one", tiny), ("several", feelings))}
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +76,7 @@ def test_the_example_runs_where_torch_cannot_be_imported(classifiers, exports):
     for name, (folder, _) in exports.items():
         printed = python(WITHOUT_TORCH, cwd=folder).splitlines()
         assert [line.split()[0] for line in printed] == [
-            classifiers[name].predict(text).label[0] for text in ("Thank you so much!", "I hate waiting")
+            classifiers[name].predict_frame(text).label[0] for text in ("Thank you so much!", "I hate waiting")
         ]
 
 
@@ -108,12 +109,12 @@ def test_a_folder_that_exists_is_kept_unless_it_may_be_replaced(classifiers, exp
 def test_other_architectures_are_exported(tmp_path, family):
     more = {"global_attn_every_n_layers": 1, **dict.fromkeys(("bos_token_id", "eos_token_id", "cls_token_id"), 1)}
     model = small(tmp_path / "model", family, **(more if family == "modernbert" else {}))
-    report = export_onnx(EmotionClassifier.from_pretrained(model), tmp_path / "onnx", texts=TEXTS)
+    report = export_onnx(TrainedClassifier.from_pretrained(model), tmp_path / "onnx", texts=TEXTS)
     assert report.largest_change[0] < TOLERANCE
 
 
 def test_an_architecture_that_torch_cannot_export_is_refused(tmp_path, capfd):
-    model = EmotionClassifier.from_pretrained(small(tmp_path / "model", "fnet"))
+    model = TrainedClassifier.from_pretrained(small(tmp_path / "model", "fnet"))
     with refusal(ModelError, "FNetForSequenceClassification", "fft"):
         export_onnx(model, tmp_path / "onnx", texts=TEXTS)
     assert not (tmp_path / "onnx").exists()

@@ -12,8 +12,9 @@ from helpers import change_json, check_mistake, write_own
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForMaskedLM, AutoModelForSequenceClassification, pipeline, set_seed
 
-from emo_nb import EmotionClassifier, ModelError
+from emo_nb import ModelError
 from emo_nb.model import find_encoder, load_tokenizer, new_classifier
+from emo_nb.predict import TrainedClassifier
 
 FAMILIES = ("bert", "distilbert", "roberta")  # on a CPU, the first is computed by FastBert
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
@@ -227,7 +228,7 @@ def test_a_damaged_or_foreign_model_or_encoder_is_refused_by_name(sound, family,
     encoder = small(tmp_path / "encoder", family, AutoModelForMaskedLM)
     tokenizer, model = as_encoder(encoder)  # the head for masked words is left out, ours is new
     assert (model.config.num_labels, tokenizer.model_max_length) == (2, 64)
-    kinds = [(EmotionClassifier.from_pretrained, sound[family], HARMS), (as_encoder, encoder, ENCODER_HARMS)]
+    kinds = [(TrainedClassifier.from_pretrained, sound[family], HARMS), (as_encoder, encoder, ENCODER_HARMS)]
     cases = [(load, folder, what) for load, folder, harms in kinds for what in harms]
     for number, (load, folder, what) in enumerate(cases):
         check_refused(what, shutil.copytree(folder, tmp_path / str(number)), load, capfd)
@@ -253,7 +254,7 @@ def test_the_command_refuses_a_foreign_model_or_encoder_in_one_line(emo, sound, 
 def test_one_output_is_a_sigmoid_as_in_the_pipeline(family, problem_type, tmp_path, emo):
     folder = small(tmp_path / family, family, **names(["irony"]), problem_type=problem_type)
     tensor(("classifier.bias", "out_proj.bias"), lambda t: t + 0.8)(folder)
-    classifier, texts = EmotionClassifier.from_pretrained(folder, dtype="float32"), ["x", "so it goes"]
+    classifier, texts = TrainedClassifier.from_pretrained(folder, dtype="float32"), ["x", "so it goes"]
     piped = [answer["score"] for answer in pipeline("text-classification", model=str(folder), device="cpu")(texts)]
     table = classifier.predict_frame(texts)
     np.testing.assert_allclose(table.irony, piped, atol=1e-6)
@@ -262,7 +263,7 @@ def test_one_output_is_a_sigmoid_as_in_the_pipeline(family, problem_type, tmp_pa
     assert code == 0 and [line.split()[-2:] for line in out.splitlines()] == [["irony", f"{p:.2f}"] for p in piped], err
     classifier.calibrate(["x", "so it goes"] * 20, np.array([[0], [1]] * 20))
     classifier.save_pretrained(tmp_path / "again")
-    again = EmotionClassifier.from_pretrained(tmp_path / "again", dtype="float32")
+    again = TrainedClassifier.from_pretrained(tmp_path / "again", dtype="float32")
     np.testing.assert_allclose(again.predict_frame(texts).irony, classifier.predict_frame(texts).irony, atol=1e-6)
     assert list(again.thresholds) == list(classifier.thresholds) != [0.5]
 
@@ -295,21 +296,21 @@ SOUND = {
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_sound_model_gives_the_same_probabilities_however_it_is_stored(sound, family, tmp_path):
-    expected = EmotionClassifier.from_pretrained(sound[family], dtype="float32").predict_proba(TEXTS)
+    expected = TrainedClassifier.from_pretrained(sound[family], dtype="float32").predict_proba(TEXTS)
     for name, change in SOUND.items():
         folder = shutil.copytree(sound[family], tmp_path / name / "model")
         change(folder)
-        proba = EmotionClassifier.from_pretrained(folder, dtype="float32").predict_proba(TEXTS)
+        proba = TrainedClassifier.from_pretrained(folder, dtype="float32").predict_proba(TEXTS)
         np.testing.assert_allclose(proba, expected, atol=1e-6, err_msg=name)
         assert not (folder / "ran").exists(), name
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_texts_are_truncated_at_the_models_positions_and_nan_is_no_probability(sound, family, tmp_path):
-    classifier = EmotionClassifier.from_pretrained(small(tmp_path / "short", family, max_position_embeddings=40))
+    classifier = TrainedClassifier.from_pretrained(small(tmp_path / "short", family, max_position_embeddings=40))
     assert classifier.max_length == (39 if family == "roberta" else 40)
     assert np.isfinite(classifier.predict_proba(["so it goes " * 100, "so"])).all()
     folder = shutil.copytree(sound[family], tmp_path / "model")
     tensor("embeddings.LayerNorm.weight", lambda t: t * 1e38)(folder)  # finite, and too large to be multiplied
     with pytest.raises(ModelError, match="returned NaN or infinity for text 0"):
-        EmotionClassifier.from_pretrained(folder, dtype="float32").predict_frame(TEXTS)
+        TrainedClassifier.from_pretrained(folder, dtype="float32").predict_frame(TEXTS)

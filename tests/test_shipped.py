@@ -12,10 +12,11 @@ from safetensors.torch import load_file
 from ship import adapter_tensors, new_model, rounded, write_shipped
 from transformers import AutoModelForSequenceClassification
 
-from emo_nb import EmotionClassifier, ModelError
+from emo_nb import ModelError
 from emo_nb.engine.shipped import ADAPTER, FOLDER, HASHES, SETTINGS, SHIPPED, base_weights, shipped_checkpoint
 from emo_nb.evaluate import probabilities
 from emo_nb.model import find_encoder, load_shipped, load_tokenizer, new_classifier
+from emo_nb.predict import TrainedClassifier
 from emo_nb.taxonomy import TASKS
 
 TEXTS = ["Thank you so much, you saved my week", "I can't stop crying since he left", "ok"]
@@ -58,11 +59,11 @@ def test_a_merged_adapter_gives_the_probabilities_of_peft(minilm, tmp_path):
                 parameter.copy_((parameter + torch.randn_like(parameter) * 0.02).half())
     tasks = {"goemotions28": {"labels": labels, "temperature": 1.3, "thresholds": dict.fromkeys(labels, 0.4)}}
     write_shipped(tmp_path, rounded(adapter_tensors(model)), tasks)
-    classifier = EmotionClassifier(shipped_checkpoint("goemotions28", minilm, tmp_path), load_tokenizer(minilm))
+    classifier = TrainedClassifier(shipped_checkpoint("goemotions28", minilm, tmp_path), load_tokenizer(minilm))
     expected = probabilities(logits_of(model, classifier.tokenizer) / 1.3, True)
     assert expected.std(axis=0).min() > 0.01, "the texts differ"
     for dtype, most in (("float32", 1e-5), (None, 1e-3)):
-        proba = EmotionClassifier(classifier.checkpoint, classifier.tokenizer, dtype=dtype).predict_proba(TEXTS)
+        proba = TrainedClassifier(classifier.checkpoint, classifier.tokenizer, dtype=dtype).predict_proba(TEXTS)
         np.testing.assert_allclose(proba, expected, atol=most)
     plain = probabilities(logits_of(classifier.model, classifier.tokenizer), True)
     np.testing.assert_allclose(plain, expected, atol=1e-5)
@@ -77,15 +78,15 @@ def test_a_merged_adapter_gives_the_probabilities_of_peft(minilm, tmp_path):
     ],
 )
 def test_a_shipped_model_answers_as_it_should(name, first, tmp_path):
-    classifier = EmotionClassifier(*load_shipped(name))
+    classifier = TrainedClassifier(*load_shipped(name))
     assert classifier.labels == sorted(TASKS[name].labels) and classifier.multi_label
-    answers = classifier.predict(TEXTS)
+    answers = classifier.predict_frame(TEXTS)
     assert answers.label.tolist()[:2] == first == answers.labels.tolist()[:2]
     scores = json.loads((FOLDER / "scores.json").read_text())[name]["test"]
     saved = [scores["labels"][label]["threshold"] for label in classifier.labels]
     assert classifier.thresholds.tolist() == saved
     classifier.save_pretrained(tmp_path)
-    again = EmotionClassifier.from_pretrained(tmp_path)
+    again = TrainedClassifier.from_pretrained(tmp_path)
     np.testing.assert_allclose(again.predict_proba(TEXTS), classifier.predict_proba(TEXTS), atol=1e-6)
 
 
@@ -112,8 +113,8 @@ def test_the_files_are_small_and_the_first_answer_loads_nothing_heavy():
     code = """if True:
         import sys
         from emo_nb.model import load_shipped
-        from emo_nb.predict import EmotionClassifier
-        EmotionClassifier(*load_shipped("goemotions28")).predict("Good morning")
+        from emo_nb.predict import TrainedClassifier
+        TrainedClassifier(*load_shipped("goemotions28")).predict_frame("Good morning")
         print(*sys.modules)"""
     heavy = {"peft", "sklearn", "matplotlib", "datasets", "accelerate", "transformers.models.bert.modeling_bert"}
     assert not heavy & set(python(code).split())
@@ -145,7 +146,7 @@ def test_a_cache_that_cannot_be_written_is_named(alone):
 def test_a_run_on_the_encoder_leaves_a_model_and_an_adapter_that_open_elsewhere(alone, official, basetemp):
     run = tiny_run(basetemp, task="sentiment4", data=str(official), encoder="goemotions28")
     assert "find_encoder" in (run.folder / "adapter/README.md").read_text()
-    classifier = EmotionClassifier.from_pretrained(run.folder)
+    classifier = TrainedClassifier.from_pretrained(run.folder)
     expected = logits_of(AutoModelForSequenceClassification.from_pretrained(run.folder / "model"), classifier.tokenizer)
     encoder = AutoModelForSequenceClassification.from_pretrained(find_encoder("goemotions28"), num_labels=4)
     adapted = PeftModel.from_pretrained(encoder, run.folder / "adapter").eval()

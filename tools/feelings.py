@@ -27,7 +27,7 @@ from emo_nb.engine.shipped import ADAPTER, FOLDER, MAX_LENGTH, read_hashes
 from emo_nb.evaluate import compute_metrics, prediction_table
 from emo_nb.io.files import atomic_file
 from emo_nb.model import add_lora, find_encoder, load_tokenizer, new_classifier
-from emo_nb.predict import EmotionClassifier
+from emo_nb.predict import TrainedClassifier
 from emo_nb.report import utc_now
 from emo_nb.run import load_examples, make_splits
 from emo_nb.sources import search_places
@@ -90,7 +90,7 @@ def train_and_test(table: Table, train: pd.DataFrame, encoder: str, epochs: int,
     with TemporaryDirectory() as checkpoints:
         settings = TrainConfig(encoder=encoder, epochs=epochs)
         history = fit(model, tokenizer, *sets, Path(checkpoints), settings, seed, show_progress_bar=False)
-    classifier = EmotionClassifier(model.merge_and_unload(), tokenizer)
+    classifier = TrainedClassifier(model.merge_and_unload(), tokenizer)
     dev, test = table.splits["dev"], table.splits["test"]
     classifier.calibrate(dev.text, encode_labels(dev.targets, table.labels))
     predictions = prediction_table(test, classifier.predict_proba(test.text), table.labels, classifier.thresholds)

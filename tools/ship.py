@@ -278,7 +278,7 @@ def write_shipped(folder: Path, tensors: dict[str, torch.Tensor], tasks: dict[st
 
 
 LOADING = f"""    from emo_nb import EmotionClassifier
-    EmotionClassifier.from_pretrained("goemotions28").predict(["Thank you so much, you saved my week"])
+    EmotionClassifier.from_pretrained("goemotions28").predict_frame(["Thank you so much, you saved my week"])
 
 `pip install "emo_nb[offline]"` brings all that this needs. The folder holds what was trained, in float16: `{ADAPTER}`,
 with LoRA of rank {RANK} and the output layers of the tasks {", ".join(SHIPPED)}; and `{SETTINGS}`, with the labels,
