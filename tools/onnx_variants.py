@@ -3,13 +3,16 @@
 Of each variant: how many of GoEmotions' dev texts keep their most probable label and their label set, the largest change
 of a probability, macro-F1, the size of the file, and how many times as fast as float32 it is. The speeds are medians of
 ratios: the variants take turns, several rounds, and each round divides float32's time by the variant's. Writes
-results/onnx.json. Needs GoEmotions (EMO_NB_DATA) and emo_nb[onnx]; takes a quarter of an hour.
+results/onnx.json. Needs GoEmotions (EMO_NB_DATA) and emo_nb[onnx]; takes half an hour.
 """
 
 import argparse
+import json
 import logging
+import shlex
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -131,22 +134,27 @@ def batches(ids: list[list[int]], each_alone: bool = False) -> Batches:
     return [dict(zip(INPUTS, pad_batch([ids[i] for i in of], 0), strict=True)) for of in rows]
 
 
-def speeds(graphs: Mapping[str, Graph], work: Batches, threads: int, rounds: int) -> dict[str, dict[str, float]]:
-    "Of each graph the median `seconds` of all batches, and the median of float32's time over its own (`times`)."
-    sessions = {name: session(graph, threads) for name, graph in graphs.items()}
-    taken: dict[str, list[float]] = {name: [] for name in graphs}
-    for round_ in range(rounds + 1):
-        for name, runner in sessions.items():
-            start = time.perf_counter()
-            for batch in work:
-                runner.run(["logits"], batch)
-            if round_:  # the first one warms up
-                taken[name].append(time.perf_counter() - start)
-    base = np.array(taken["float32"])
+def speed(base: Graph, graph: Graph, work: Batches, threads: int, rounds: int) -> dict[str, float]:
+    """The median `seconds` of a graph for all batches, and the median of float32's time over its own (`times`).
+
+    The two take turns, and a first round warms up.
+    """
+    sessions, taken = [session(each, threads) for each in (base, graph)], []
+    for _ in range(rounds + 1):
+        taken.append([seconds(each, work) for each in sessions])
+    own = np.array(taken[1:])
     return {
-        name: {"seconds": float(np.median(own)), "times": round(float(np.median(base / np.array(own))), 2)}
-        for name, own in taken.items()
+        "seconds": round(float(np.median(own[:, 1])), 4),
+        "times": round(float(np.median(own[:, 0] / own[:, 1])), 2),
     }
+
+
+def seconds(runner: InferenceSession, work: Batches) -> float:
+    "How long all batches take."
+    start = time.perf_counter()
+    for batch in work:
+        runner.run(["logits"], batch)
+    return time.perf_counter() - start
 
 
 def dev_rows(labels: list[str]) -> tuple[list[str], np.ndarray]:
@@ -182,27 +190,25 @@ def main() -> None:
     tokenizer = standalone_tokenizer(scorer.tokenizer, scorer.max_length)
     feeds = calibration_feeds(tokenizer, scorer.config)
     comparison = Comparison(scorer, tokenizer, texts, truth)
-    made = variants(trace(scorer.checkpoint), scorer.config.num_hidden_layers, feeds)
-    graphs = {}
-    for name in [name for name in made if name == "float32" or not args.only or any(w in name for w in args.only)]:
-        graphs[name] = made[name]()
-        comparison.add(name, graphs[name])
-        print(comparison.rows[-1], flush=True)
+    base = trace(scorer.checkpoint)
+    made, rows = variants(base, scorer.config.num_hidden_layers, feeds), []
     several, alone = batches(comparison.ids[: args.timed]), batches(comparison.ids[:ONE_BY_ONE], each_alone=True)
-    timed = {
-        "bulk_2_threads": speeds(graphs, several, 2, args.rounds),
-        "bulk_1_thread": speeds(graphs, several, 1, args.rounds),
-        "one_text_1_thread": speeds(graphs, alone, 1, args.rounds),
-    }
-    rows = [
-        {**row, **{f"{what}_times": timed[what][row["format"]]["times"] for what in timed}} for row in comparison.rows
-    ]
-    print(pd.DataFrame(rows).drop(columns=["texts", "model_macro_f1"]).round(4).to_string(index=False))
+    work = {"bulk_2_threads": (several, 2), "bulk_1_thread": (several, 1), "one_text_1_thread": (alone, 1)}
+    for name in [name for name in made if not args.only or any(word in name for word in args.only)]:
+        graph = made[name]()
+        comparison.add(name, graph)
+        speeds = {what: speed(base, graph, *of, args.rounds) for what, of in work.items()}
+        flat = {f"{what}_{key}": value for what, one in speeds.items() for key, value in one.items()}
+        rows.append({**comparison.rows[-1], **flat})
+        print(json.dumps(rows[-1]), flush=True)
+    print(pd.DataFrame(rows).filter(regex="^(?!texts|model|.*seconds)").round(4).to_string(index=False))
     if not args.dry_run:
-        write_result("onnx", describe(args, rows, timed), started, "python tools/onnx_variants.py")
+        write_result(
+            "onnx", describe(args, rows), started, shlex.join(["python", "tools/onnx_variants.py", *sys.argv[1:]])
+        )
 
 
-def describe(args: argparse.Namespace, rows: list[dict[str, Any]], timed: dict[str, Any]) -> dict[str, Any]:
+def describe(args: argparse.Namespace, rows: list[dict[str, Any]]) -> dict[str, Any]:
     "What results/onnx.json holds beside when, where and by what it was made."
     return {
         "model": MODEL,
@@ -213,7 +219,6 @@ def describe(args: argparse.Namespace, rows: list[dict[str, Any]], timed: dict[s
         "rounds": args.rounds,
         "timed_texts": {"bulk": args.timed, "one_text": ONE_BY_ONE},
         "variants": rows,
-        "seconds_of": {what: {name: one["seconds"] for name, one in of.items()} for what, of in timed.items()},
     }
 
 
