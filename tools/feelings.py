@@ -1,11 +1,11 @@
 """Is the shipped encoder a better start than plain MiniLM? Both on two other tables, on few rows and on many.
 
-    python tools/feelings.py [--no-all]
+    python tools/feelings.py
 
 BRIGHTER's English texts (five emotions, several or none a text) and EmpatheticDialogues' prompts (32 emotions, one a
 prompt). For each seed, both encoders get the same training rows and the same recipe: LoRA, the epoch chosen on dev, and
 so are temperature and thresholds. Writes results/feelings.json. What was trained is kept in runs/feelings/ and used
-again; `--no-all` leaves out what is not there yet of the trainings on all prompts, which take longest.
+again; `--kept` writes the file from what is there and trains nothing.
 """
 
 import argparse
@@ -126,15 +126,14 @@ def compare(results: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--no-all", action="store_true", help="train on all prompts no more than was done already")
-    may_train_all = not parser.parse_args().no_all
+    parser.add_argument("--kept", action="store_true", help="train nothing, use what is there")
+    may_train = not parser.parse_args().kept
     started, tables = utc_now(), {"brighter": read_brighter(), "empathetic": read_prompts()}
     # all prompts last, because they take longest
     jobs = [(name, size, seed) for seed in SEEDS for name in tables for size in EPOCHS]
     jobs += [(name, None, seed) for name in tables for seed in SEEDS]
     found: dict[str, dict[str, dict[str, list[Any]]]] = {name: {} for name in tables}
     for name, size, seed in jobs:
-        may_train = may_train_all or (name, size) != ("empathetic", None)
         both = [one_result(name, tables[name], size, encoder, seed, may_train) for encoder in ENCODERS]
         if None not in both:
             of_size = found[name].setdefault(str(size or "all"), {encoder: [] for encoder in ENCODERS})
