@@ -222,9 +222,13 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):
         "The training settings among the parameters. Raises `ConfigError` for values that cannot be."
         check_long_texts(self.long_texts)
         if self.multi_label not in (None, True, False):
-            raise ConfigError(f"multi_label is True, False or None (told from the labels), not {self.multi_label!r}")
+            raise ConfigError(
+                f"multi_label is True, False or None, which tells it from the labels, not {self.multi_label!r}; give one"
+            )
         if not isinstance(self.validation_fraction, (int, float)) or not 0 < self.validation_fraction < 1:
-            raise ConfigError(f"validation_fraction is a number between 0 and 1, not {self.validation_fraction!r}")
+            raise ConfigError(
+                f"validation_fraction is a number between 0 and 1, not {self.validation_fraction!r}; give one"
+            )
         if not isinstance(self.random_state, (int, np.integer)) or not 0 <= self.random_state < 2**32:
             raise ConfigError(f"random_state is a whole number from 0 on, not {self.random_state!r}; give one")
         return TrainConfig(**{setting.name: getattr(self, setting.name) for setting in fields(TrainConfig)})

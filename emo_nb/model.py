@@ -334,7 +334,7 @@ def find_classifier(name: str | Path) -> tuple[Checkpoint, Any]:
         owner, _, model = str(name).partition("/")
         if not model or "/" in model or os.path.exists(owner) or not re.fullmatch(r"[\w.-]+", owner):
             raise ModelError(
-                f"{name} is no folder with a model; give a run directory, a model folder, the hub id of a model "
+                f"{name} is not a folder with a model; give a run directory, a model folder, the hub id of a model "
                 f"(OWNER/NAME), or one of {', '.join(SHIPPED)}"
             )
         remedy = f"give a folder, the id of a model that is there, or one of {', '.join(SHIPPED)}"

@@ -276,11 +276,13 @@ class Comparison:
         return proba >= np.array(thresholds_of(self.config))
 
     def macro_f1(self, proba: np.ndarray) -> float:
+        "Macro-F1 of what these probabilities say, (n_texts, n_labels), beside the truth."
         from sklearn.metrics import f1_score
 
         return float(f1_score(np.asarray(self.truth) > 0, self.decide(proba), average="macro", zero_division=0))
 
     def table(self) -> pd.DataFrame:
+        "One row for each graph that was compared."
         return pd.DataFrame(self.rows)
 
 
