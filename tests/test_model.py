@@ -124,7 +124,7 @@ def test_a_copy_answers_alike_whatever_was_predicted_before_and_does_not_grow(
             classifier.predict_frame(before)
         sizes.append(len(pickle.dumps(classifier)))
         for make in COPIES.values():
-            pd.testing.assert_frame_equal(make(make(classifier)).predict_frame(texts), expected, atol=1e-6)
+            pd.testing.assert_frame_equal(make(classifier).predict_frame(texts), expected, atol=1e-6)
     assert max(sizes) < 1.01 * sizes[0]
 
 
