@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-MAX_CHANGE = 0.02  # root mean square change of a logit up to which products are quantized
+MAX_CHANGE = 0.03  # root mean square change of a logit up to which products are quantized
 SMOOTHING = 0.9  # how much of the difference between channels moves from the activations to the weights
 BLOCK = 32  # weights that share a scale where they are stored in 8 bits and multiplied in float32
 _MIN_SIZE = 2**14  # weights in a matrix from which on it is stored in a smaller format
