@@ -75,4 +75,6 @@ def test_a_child_that_is_forked_after_loading_answers(tiny, tmp_path, kind, befo
     folder = tiny.folder if kind == "trained" else small(tmp_path / "model", "bert" if kind == "in shards" else kind)
     if kind == "in shards":
         sharded(folder)
-    python(FORKED, folder, before, env={**os.environ, "OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "passive"}, timeout=200)
+    python(
+        FORKED, folder, before, env={**os.environ, "OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "passive"}, timeout=200
+    )
