@@ -41,6 +41,7 @@ from emo_nb.engine.onnx_quantize import (
     MAX_CHANGE,
     compute_in_int8,
     largest_inputs,
+    product_weights,
     rank_products,
     store_small,
     weight_products,
@@ -112,13 +113,8 @@ def variants(graph: Graph, layers: int, feeds: Batches) -> dict[str, Callable[[]
         "what export_onnx writes": lambda: store_small(
             compute_in_int8(graph, ranked.index[ranked <= MAX_CHANGE], largest)
         ),
-        "8-bit weights, computed in float32": lambda: store_small(graph, stored_in_8_bits(graph, late)),
+        "8-bit weights, computed in float32": lambda: store_small(graph, product_weights(graph, late).__contains__),
     }
-
-
-def stored_in_8_bits(graph: Graph, leave_out: list[str]) -> Callable[[str], bool]:
-    "Whether a matrix of this name is stored in 8 bits: all factors of products, but those of the nodes left out."
-    return {node.input[1] for node in weight_products(graph) if node.name not in leave_out}.__contains__
 
 
 def session(graph: Graph, threads: int) -> InferenceSession:

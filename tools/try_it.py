@@ -13,14 +13,12 @@ import argparse
 import base64
 import gzip
 import hashlib
-import io
 import json
 import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -32,8 +30,6 @@ SOURCE = ROOT / "nbs/use/demo"  # what is ours: the page's script and style, the
 SENTENCES, PACKAGES, FILES = "sentences.json", "packages.json", "files.json"
 MODEL = "goemotions28"
 TOLERANCE = 0.02  # by how much a probability of a saved sentence may differ between the browser's model and Python's
-BLOCK, TABLE_BLOCK = 16, 64  # weights that share a scale: of one output of a product, of one row of the embeddings
-MIN_SIZE = 2**14  # weights of a matrix from which on it is stored smaller
 MAX_BYTES = 35_000_000  # that the page may load
 
 
@@ -122,7 +118,7 @@ def add_model(folder: Path) -> None:
         checkpoint, tokenizer = load_shipped(MODEL)
     except ModelError as error:  # the encoder is not installed
         raise Unavailable(str(error)) from error
-    content = store_small(trace(checkpoint.model)).SerializeToString()
+    content = small_graph(checkpoint).SerializeToString()
     check_agreement(content, tokenizer)
     write(folder / "model.onnx.gz.bin", content)
     write(folder / "tokenizer.json.gz.bin", tokenizer.backend_tokenizer.to_str().encode())
@@ -135,103 +131,18 @@ def max_length() -> int:
     return MAX_LENGTH
 
 
-def trace(model: Any) -> Any:
-    "The classifier as an ONNX model in float32: `input_ids`, (1, tokens), in, `probabilities`, (1, labels), out."
-    import onnx
-    import torch
-
-    class Probabilities(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = model.eval()
-
-        def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
-            return self.model(input_ids=input_ids).logits.sigmoid()
-
-    model.set_attn_implementation("eager")
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter that traces is deprecated, and writes the simpler graph
-        torch.onnx.export(
-            Probabilities(), (torch.full((1, 7), 9),), buffer := io.BytesIO(), input_names=["input_ids"],
-            output_names=["probabilities"], dynamic_axes={"input_ids": {1: "tokens"}}, opset_version=17, dynamo=False,
-        )  # fmt: skip
-    return onnx.load_from_string(buffer.getvalue())
-
-
-def store_small(model: Any) -> Any:
-    """An ONNX model whose large matrices are stored in 8 or 16 bits, and become float32 before they are used.
+def small_graph(checkpoint: Any) -> Any:
+    """The model as ONNX with its weights in 8 bits, computed in float32.
 
     The attention of the last layer is stored in 16 bits: it is the identity with small changes, and a scale that has
     room for the ones is too coarse for the changes.
     """
-    from onnx import numpy_helper
+    from emo_nb.engine.onnx_export import trace
+    from emo_nb.engine.onnx_quantize import product_weights, store_small, weight_products
 
-    weights = {each.name: numpy_helper.to_array(each) for each in model.graph.initializer}
-    products = [node.input[1] for node in model.graph.node if node.op_type == "MatMul" and node.input[1] in weights]
-    in_8_bits = {*products[:-6], *products[-2:]}
-    tables = {node.input[0] for node in model.graph.node if node.op_type == "Gather"}
-    first, nodes, constants = [], [], {}
-    for name, matrix in weights.items():
-        if matrix.ndim != 2 or matrix.size < MIN_SIZE:
-            constants[name] = matrix
-        elif name in in_8_bits:
-            first += decode_blocks(name, matrix, constants)
-        elif name not in tables:
-            constants[f"{name}/half"] = matrix.astype(np.float16)
-            first.append(cast(f"{name}/half", name))
-    for node in model.graph.node:
-        is_lookup = node.op_type == "Gather" and node.input[0] in weights and node.input[0] not in constants
-        nodes += look_up(node, weights[node.input[0]], constants) if is_lookup else [node]
-    del model.graph.node[:], model.graph.initializer[:]
-    model.graph.node.extend(first + nodes)
-    model.graph.initializer.extend(numpy_helper.from_array(np.asarray(v), name) for name, v in constants.items())
-    return model
-
-
-def to_int8(blocks: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
-    "Weights as int8, and the scale of each slice along an axis as float16."
-    scale = (np.abs(blocks).max(axis=axis, keepdims=True) / 127).clip(1e-7).astype(np.float16)
-    return np.round(blocks / scale.astype(np.float32)).clip(-127, 127).astype(np.int8), scale
-
-
-def cast(source: str, target: str) -> Any:
-    "The node that turns a tensor into float32."
-    from onnx import TensorProto, helper
-
-    return helper.make_node("Cast", [source], [target], to=TensorProto.FLOAT)
-
-
-def decode_blocks(name: str, matrix: np.ndarray, constants: dict[str, np.ndarray]) -> list[Any]:
-    "The nodes that make a product's weights, (inputs, outputs), from blocks of inputs; their constants are added."
-    from onnx import helper
-
-    blocks = matrix.reshape(-1, BLOCK, matrix.shape[1])
-    constants[f"{name}/int8"], constants[f"{name}/scale"] = to_int8(blocks, axis=1)
-    constants[f"{name}/shape"] = np.array(matrix.shape)
-    return [
-        cast(f"{name}/int8", f"{name}/steps"),
-        cast(f"{name}/scale", f"{name}/factors"),
-        helper.make_node("Mul", [f"{name}/steps", f"{name}/factors"], [f"{name}/blocks"]),
-        helper.make_node("Reshape", [f"{name}/blocks", f"{name}/shape"], [name]),
-    ]
-
-
-def look_up(node: Any, table: np.ndarray, constants: dict[str, np.ndarray]) -> list[Any]:
-    "The nodes that look rows up in a table of 8 bits, instead of one that does in float32; their constants are added."
-    from onnx import helper
-
-    name, rows, output = node.input[0], node.input[1], node.output[0]
-    blocks = table.reshape(len(table), -1, TABLE_BLOCK)
-    constants[f"{name}/int8"], constants[f"{name}/scale"] = to_int8(blocks, axis=2)
-    constants[f"{name}/shape"] = np.array([0, 0, table.shape[1]])  # the first two as they are
-    return [
-        helper.make_node("Gather", [f"{name}/int8", rows], [f"{output}/int8"]),
-        helper.make_node("Gather", [f"{name}/scale", rows], [f"{output}/scale"]),
-        cast(f"{output}/int8", f"{output}/steps"),
-        cast(f"{output}/scale", f"{output}/factors"),
-        helper.make_node("Mul", [f"{output}/steps", f"{output}/factors"], [f"{output}/blocks"]),
-        helper.make_node("Reshape", [f"{output}/blocks", f"{name}/shape"], [output]),
-    ]
+    graph, last = trace(checkpoint), f"layer.{checkpoint.config.num_hidden_layers - 1}/"
+    attention = [node.name for node in weight_products(graph) if last in node.name][:4]  # query, key, value, output
+    return store_small(graph, product_weights(graph, leave_out=attention).__contains__)
 
 
 def check_agreement(content: bytes, tokenizer: Any) -> None:
@@ -242,7 +153,8 @@ def check_agreement(content: bytes, tokenizer: Any) -> None:
     session = InferenceSession(content, providers=["CPUExecutionProvider"])
     for sentence in saved:
         ids = np.array([tokenizer(sentence["text"], truncation=True)["input_ids"]])
-        change = np.abs(session.run(None, {"input_ids": ids})[0][0] - sentence["probabilities"]).max()
+        batch = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+        change = np.abs(session.run(["probabilities"], batch)[0][0] - sentence["probabilities"]).max()
         if change > TOLERANCE:
             sys.exit(f"the model for the browser differs by {change:.3f} in {sentence['text']!r}; is {SENTENCES} old?")
 

@@ -97,6 +97,11 @@ def weight_products(model: Any) -> list[Any]:
     return [node for node in model.graph.node if node.op_type == "MatMul" and node.input[1] in weights]
 
 
+def product_weights(model: Any, leave_out: Sequence[str] = ()) -> set[str]:
+    "The names of the weights of products, but for those of the nodes that are left out."
+    return {node.input[1] for node in weight_products(model) if node.name not in leave_out}
+
+
 def _sizes(model: Any) -> dict[str, int]:
     "The number of weights of each product, by the name of its node."
     counts = {each.name: int(np.prod(each.dims)) for each in model.graph.initializer}

@@ -54,8 +54,8 @@ function encode(text) {
 
 async function predict({ text }) {
   const ids = encode(text);
-  const input = new ort.Tensor("int64", BigInt64Array.from(ids, BigInt), [1, ids.length]);
-  const { probabilities } = await session.run({ input_ids: input });
+  const row = (numbers) => new ort.Tensor("int64", BigInt64Array.from(numbers, BigInt), [1, ids.length]);
+  const { probabilities } = await session.run({ input_ids: row(ids), attention_mask: row(ids.map(() => 1)) });
   postMessage({ text, probabilities: [...probabilities.data], tokens: ids });
 }
 
