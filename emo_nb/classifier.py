@@ -22,7 +22,7 @@ from .config import Method, TrainConfig
 from .core import ConfigError, DataError, ModelError, first_line, is_interactive, logger
 from .encode import decode_labels
 from .engine.label_forms import Labels, read_labels
-from .evaluate import SCORES, compute_metrics, prediction_table
+from .evaluate import SCORES, compute_metrics, decide_labels, prediction_table
 from .predict import (
     BULK_TEXTS,
     MAX_BATCH_TOKENS,
@@ -297,7 +297,7 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):
         proba = self.predict_proba(texts)
         if self.thresholds is None:
             return self.classes_[proba.argmax(axis=1)]
-        return (proba >= self.thresholds).astype(int)
+        return decide_labels(proba, self.thresholds).astype(int)
 
     def predict_frame(
         self,
@@ -319,11 +319,8 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):
     def score(self, texts: Iterable[str], labels: Any, sample_weight: Iterable[float] | None = None) -> float:
         "Accuracy: the share of texts whose labels are all right, and no other given."
         examples = read_examples(texts, labels, None, classes=self._known_classes())
-        predicted = self.predict(examples.texts)
-        truth = examples.labels.matrix
-        if predicted.ndim == 1:
-            predicted = predicted[:, None] == self.classes_[None]
-        right = (predicted == truth).all(axis=1)
+        predicted = decide_labels(self.predict_proba(examples.texts), self.thresholds)
+        right = (predicted == examples.labels.matrix).all(axis=1)
         return float(np.average(right, weights=None if sample_weight is None else list(sample_weight)))
 
     def evaluate(self, texts: Iterable[str], labels: Any, groups: Iterable[Any] | None = None) -> Evaluation:
@@ -549,9 +546,7 @@ def _choose_pooling(trained: TrainedClassifier, dev: Examples) -> str:
     texts, truth, scores = [dev.texts[i] for i in long], dev.labels.matrix[long], {}
     for how in ("mean", "max"):
         trained.config.emo_nb_window_pooling = how
-        proba = trained.predict_proba(texts)
-        by_threshold = trained.thresholds is not None
-        chosen = proba >= trained.thresholds if by_threshold else np.eye(proba.shape[1])[proba.argmax(axis=1)]
+        chosen = decide_labels(trained.predict_proba(texts), trained.thresholds)
         scores[how] = f1_score(truth, chosen, average="macro", zero_division=0)
     return max(scores, key=lambda how: scores[how])  # the mean where both are alike
 

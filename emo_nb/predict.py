@@ -6,8 +6,8 @@
 __all__ = ['MAX_LENGTH', 'LongTexts', 'MAX_BATCH_TOKENS', 'FEW_TOKENS', 'BULK_TEXTS', 'PART_ROWS', 'check_texts',
            'tokenize_texts', 'one_length_warning', 'check_long_texts', 'tokenize_windows', 'pool_windows',
            'count_left_out', 'batched_logits', 'choose_backends', 'PreparedModels', 'TextScorer', 'resolve_thresholds',
-           'check_top_k', 'answer_table', 'TrainedClassifier', 'calibrate_model', 'predict_parts', 'check_file_job',
-           'check_not_same_file', 'predict_file']
+           'check_top_k', 'answer_table', 'LabelScorer', 'TrainedClassifier', 'calibrate_model', 'predict_parts',
+           'check_file_job', 'check_not_same_file', 'predict_file']
 
 # %% ../nbs/prototype/10_predict.ipynb #ce5d75bf
 import hashlib
@@ -22,14 +22,14 @@ from itertools import islice
 from numbers import Integral, Real
 from pathlib import Path
 from threading import Lock
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
 
 from .core import ConfigError, ModelError, TextError, first_line, logger
 from .encode import decode_labels, join_labels, pad_batch, token_batches
-from .engine.checkpoints import Checkpoint, is_multi_label, quiet_transformers
+from .engine.checkpoints import Checkpoint, is_multi_label, label_names, quiet_transformers, saved_thresholds
 from .engine.device import Backend, choose_backend, compute_alone_after_fork
 from .engine.forward import prepare_for_inference
 from .engine.memory import is_out_of_memory, release_memory
@@ -236,9 +236,6 @@ class PreparedModels:
         "Forget what was prepared: the weights have changed."
         self._by_backend: dict[Backend, Any] = {}
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"checkpoint": self.checkpoint, "_by_backend": {}}
-
     def logits(self, ids: list[list[int]], backend: Backend, max_batch_tokens: int, bar: Any = None) -> np.ndarray:
         "The outputs before softmax or sigmoid, (n_texts, n_labels). `ModelError` where one is NaN or infinite."
         compute_alone_after_fork()
@@ -248,19 +245,16 @@ class PreparedModels:
         return _check_finite(batched_logits(self._by_backend[backend], ids, max_batch_tokens, bar), backend.dtype)
 
 # %% ../nbs/prototype/10_predict.ipynb #b1c20a14
-_Scorer = TypeVar("_Scorer", bound="TextScorer")
-
-
 class TextScorer:
     """A checkpoint with its tokenizer: texts in, logits out, whatever their number and the machine.
 
-    `model` is the transformers model; `max_length` is in tokens. `long_texts` says what is read of a longer text: its
-    beginning (`truncate`) or all of it, in overlapping `windows`. A pickle chooses anew how to compute where it is opened.
+    `max_length` is in tokens. `long_texts` says what is read of a longer text: its beginning (`truncate`) or all of it,
+    in overlapping `windows`.
     """
 
     def __init__(
         self,
-        model: Any,
+        model: Any,  # a `Checkpoint`, or a transformers classifier
         tokenizer: Any,
         device: str | None = None,
         dtype: str | None = None,
@@ -273,35 +267,6 @@ class TextScorer:
         self.device, self.dtype, self.long_texts = device, dtype, long_texts
         self.max_length = min(tokenizer.model_max_length, MAX_LENGTH)
         self._prepared = PreparedModels(checkpoint)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _open_pickle, (type(self), self.checkpoint, self.tokenizer, self.device, self.dtype, self.long_texts)
-
-    @classmethod
-    def from_pretrained(
-        cls: type[_Scorer],
-        name: str | Path,
-        device: str | None = None,
-        dtype: str | None = None,
-        long_texts: LongTexts = "truncate",
-    ) -> _Scorer:
-        "Load a run directory, any folder with a transformers classifier, a shipped model, or one of the hub; `ModelError`."
-        if device or dtype:
-            choose_backend(device, dtype)  # an impossible one is refused before anything is read
-        return cls(*find_classifier(name), device, dtype, long_texts)
-
-    load = from_pretrained  # the name in earlier versions
-
-    def save_pretrained(self, folder: str | Path) -> None:
-        "Save the model and its tokenizer as a transformers checkpoint, which `from_pretrained` opens."
-        with quiet_transformers():
-            self.model.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
-
-    @property
-    def model(self) -> Any:
-        "The transformers model, built when first asked for: prediction on a CPU does without it."
-        return self.checkpoint.model
 
     def logits(
         self, texts: str | Iterable[str], max_batch_tokens: int = MAX_BATCH_TOKENS, show_progress_bar: bool = False
@@ -318,22 +283,6 @@ class TextScorer:
         backend = self.bulk if len(ids) > BULK_TEXTS else self.few if are_few else self.exact
         with tqdm(total=len(ids), unit="text", disable=not show_progress_bar) as bar:
             return self._prepared.logits(ids, backend, max_batch_tokens, bar)
-
-# %% ../nbs/prototype/10_predict.ipynb #b1c20c02
-def _open_pickle(
-    cls: type[_Scorer],
-    checkpoint: Checkpoint,
-    tokenizer: Any,
-    device: str | None,
-    dtype: str | None,
-    long_texts: LongTexts,
-) -> _Scorer:
-    "A scorer from a pickle, whose device this machine may lack."
-    try:
-        return cls(checkpoint, tokenizer, device, dtype, long_texts)
-    except ConfigError as error:
-        logger.warning("%s; what suits this machine is taken in its place", error)
-        return cls(checkpoint, tokenizer, long_texts=long_texts)
 
 # %% ../nbs/prototype/10_predict.ipynb #b1c20a07
 def resolve_thresholds(
@@ -372,6 +321,7 @@ def answer_table(
     labels: Sequence[str],
     thresholds: np.ndarray | None = None,  # (n_labels,)
     top_k: int | None = None,
+    tokens_left_out: np.ndarray | None = None,  # (n_texts,)
 ) -> pd.DataFrame:
     "What `predict_frame` returns: the text, the most probable label, the labels that count, and all probabilities."
     names = np.array(labels, dtype=object)
@@ -383,20 +333,22 @@ def answer_table(
         columns["labels"] = join_labels(kept)
     elif thresholds is not None:
         columns["labels"] = join_labels(decode_labels(counts, labels))
+    if tokens_left_out is not None:
+        columns["tokens_left_out"] = tokens_left_out
     return pd.concat([pd.DataFrame(columns), pd.DataFrame(proba, columns=list(labels))], axis=1)
 
-# %% ../nbs/prototype/10_predict.ipynb #6beedbcb
-class TrainedClassifier(TextScorer):
-    """A trained classifier with its tokenizer: `TrainedClassifier.from_pretrained(folder).predict_frame(texts)`.
+# %% ../nbs/prototype/10_predict.ipynb #b1c20d02
+class LabelScorer(TextScorer):
+    """A scorer that knows its labels: texts in, probabilities out.
 
-    `labels` are its labels in the order of all probabilities; `multi_label` says whether a text may have several, and
-    `thresholds`, (n_labels,), from which probability on each counts.
+    `labels` are in the order of all probabilities; `multi_label` says whether a text may have several, and `thresholds`,
+    (n_labels,), from which probability on each counts.
     """
 
     @property
     def labels(self) -> list[str]:
         "The labels, in the order of the outputs."
-        return [self.config.id2label[i] for i in range(self.config.num_labels)]
+        return label_names(self.config)
 
     @property
     def multi_label(self) -> bool:
@@ -406,12 +358,12 @@ class TrainedClassifier(TextScorer):
     @property
     def thresholds(self) -> np.ndarray | None:
         "From which probability on each label counts, (n_labels,); None for a single-label model."
-        saved = getattr(self.config, "emo_nb_thresholds", {})
-        return np.array([saved.get(label, 0.5) for label in self.labels]) if self.multi_label else None
+        return saved_thresholds(self.config)
 
-    def for_bulk(self) -> "TrainedClassifier":
-        "The same classifier, computing any number of texts in the machine's fastest number format."
-        return TrainedClassifier(self.checkpoint, self.tokenizer, self.bulk.device, self.bulk.dtype, self.long_texts)
+    @property
+    def model(self) -> Any:
+        "The transformers model, built when first asked for: prediction on a CPU does without it."
+        return self.checkpoint.model
 
     def predict_proba(
         self, texts: str | Iterable[str], max_batch_tokens: int = MAX_BATCH_TOKENS, show_progress_bar: bool = False
@@ -422,6 +374,40 @@ class TrainedClassifier(TextScorer):
         ids, owners = tokenize_windows(check_texts(texts), self.tokenizer, self.max_length)
         proba = probabilities(self._score(ids, max_batch_tokens, show_progress_bar), self.multi_label)
         return pool_windows(proba, owners, getattr(self.config, "emo_nb_window_pooling", "mean"), self.multi_label)
+
+    def calibrate(self, texts: Iterable[str], truth: np.ndarray) -> None:
+        "`calibrate_model` on texts that the model was not trained on; truth, (n_texts, n_labels), is zeros and ones."
+        calibrate_model(self.model, self.logits(texts), truth)
+        self._prepared.clear()
+
+# %% ../nbs/prototype/10_predict.ipynb #6beedbcb
+class TrainedClassifier(LabelScorer):
+    "A trained classifier that is loaded, saved and asked: `TrainedClassifier.from_pretrained(folder).predict_frame(texts)`."
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | Path, device: str | None = None, dtype: str | None = None, long_texts: LongTexts = "truncate"
+    ) -> "TrainedClassifier":
+        "Load a run directory, a folder with a transformers classifier, a model of the package or of the hub; `ModelError`."
+        if device or dtype:
+            choose_backend(device, dtype)  # an impossible one is refused before anything is read
+        return cls(*find_classifier(name), device, dtype, long_texts)
+
+    load = from_pretrained  # the name in earlier versions
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        how = (self.device, self.dtype, self.long_texts)
+        return _open_pickle, (type(self), self.checkpoint, self.tokenizer, *how)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        "Save the model and its tokenizer as a transformers checkpoint, which `from_pretrained` opens."
+        with quiet_transformers():
+            self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+    def for_bulk(self) -> "TrainedClassifier":
+        "The same classifier, computing any number of texts in the machine's fastest number format."
+        return TrainedClassifier(self.checkpoint, self.tokenizer, self.bulk.device, self.bulk.dtype, self.long_texts)
 
     def predict_frame(
         self,
@@ -442,18 +428,18 @@ class TrainedClassifier(TextScorer):
         chosen = resolve_thresholds(thresholds, self.labels, None if top_k else self.thresholds)
         texts = check_texts(texts)
         proba = self.predict_proba(texts, max_batch_tokens, show_progress_bar)
-        table = answer_table(texts, proba, self.labels, chosen, top_k)
-        if tokens_left_out:
-            limit = None if self.long_texts == "windows" else self.max_length
-            table.insert(
-                table.columns.get_loc(self.labels[0]), "tokens_left_out", count_left_out(texts, self.tokenizer, limit)
-            )
-        return table
+        limit = self.max_length if self.long_texts == "truncate" else None
+        left_out = count_left_out(texts, self.tokenizer, limit) if tokens_left_out else None
+        return answer_table(texts, proba, self.labels, chosen, top_k, left_out)
 
-    def calibrate(self, texts: Iterable[str], truth: np.ndarray) -> None:
-        "`calibrate_model` on texts that the model was not trained on; truth, (n_texts, n_labels), is zeros and ones."
-        calibrate_model(self.model, self.logits(texts), truth)
-        self._prepared.clear()
+# %% ../nbs/prototype/10_predict.ipynb #b1c20c02
+def _open_pickle(cls: type[TrainedClassifier], checkpoint: Checkpoint, tokenizer: Any, *how: Any) -> TrainedClassifier:
+    "A classifier from a pickle, whose device this machine may lack."
+    try:
+        return cls(checkpoint, tokenizer, *how)
+    except ConfigError as error:
+        logger.warning("%s; what suits this machine is taken in its place", error)
+        return cls(checkpoint, tokenizer, long_texts=how[-1])
 
 # %% ../nbs/prototype/10_predict.ipynb #99284a92
 def calibrate_model(model: Any, logits: np.ndarray, truth: np.ndarray) -> None:
@@ -467,7 +453,7 @@ def calibrate_model(model: Any, logits: np.ndarray, truth: np.ndarray) -> None:
     apply_temperature(model, temperature)
     if multi_label:
         chosen = choose_thresholds(probabilities(logits / temperature, True), truth)
-        named = ((model.config.id2label[i], float(value)) for i, value in enumerate(chosen))
+        named = zip(label_names(model.config), chosen.tolist(), strict=True)
         model.config.emo_nb_thresholds = {label: round(value, 4) for label, value in named}
 
 # %% ../nbs/prototype/10_predict.ipynb #b1c20a10

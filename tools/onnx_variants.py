@@ -29,6 +29,7 @@ from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
 from emo_nb.corpora import load_corpus
 from emo_nb.encode import encode_labels, pad_batch, token_batches
+from emo_nb.engine.checkpoints import label_names
 from emo_nb.engine.onnx_export import (
     INPUTS,
     MAX_BATCH_TOKENS,
@@ -180,7 +181,7 @@ def main() -> None:
     logging.disable(logging.INFO)  # ONNX Runtime's quantizers log every node
     started = utc_now()
     scorer = TextScorer(*load_shipped(MODEL))
-    labels = [scorer.config.id2label[i] for i in range(scorer.config.num_labels)]
+    labels = label_names(scorer.config)
     texts, truth = dev_rows(labels)
     texts, truth = texts[: args.rows], truth[: args.rows]
     tokenizer = standalone_tokenizer(scorer.tokenizer, scorer.max_length)

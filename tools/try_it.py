@@ -176,11 +176,12 @@ def python_probabilities(texts: Sequence[str]) -> np.ndarray:
 
 def save_sentences() -> None:
     "Compute the probabilities of the sentences in sentences.json, and write them there with labels and thresholds."
+    from emo_nb.engine.checkpoints import label_names
     from emo_nb.model import load_shipped
 
     file, config = SOURCE / SENTENCES, load_shipped(MODEL)[0].config
     texts = [sentence["text"] for sentence in json.loads(file.read_text(encoding="utf-8"))["sentences"]]
-    labels = [config.id2label[i] for i in range(config.num_labels)]
+    labels = label_names(config)
     lines = [
         json.dumps({"text": text, "probabilities": row.round(4).tolist()}, ensure_ascii=False)
         for text, row in zip(texts, python_probabilities(texts).astype(float), strict=True)

@@ -166,6 +166,17 @@ def is_multi_label(config: Any) -> bool:
     return config.problem_type == "multi_label_classification" or config.num_labels == 1
 
 
+def label_names(config: Any) -> list[str]:
+    "The labels of a classifier, in the order of its outputs."
+    return [config.id2label[i] for i in range(config.num_labels)]
+
+
+def saved_thresholds(config: Any) -> np.ndarray | None:
+    "From which probability on each label counts, (n_labels,), by default 0.5; None for a single-label model."
+    saved = getattr(config, "emo_nb_thresholds", {})
+    return np.array([saved.get(label, 0.5) for label in label_names(config)]) if is_multi_label(config) else None
+
+
 def safetensors_files(folder: Path) -> list[Path]:
     "The safetensors files that hold a model's weights. `ModelError` names what is there in their place."
     whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"

@@ -23,10 +23,10 @@ import pandas as pd
 
 from ..core import ConfigError, ModelError, first_line, logger
 from ..encode import pad_batch, token_batches
-from ..evaluate import probabilities
+from ..evaluate import decide_labels, probabilities
 from ..io.files import atomic_dir, check_output_dir
 from ..sources import SAMPLE_DIR
-from .checkpoints import Checkpoint, is_multi_label, quiet_transformers
+from .checkpoints import Checkpoint, is_multi_label, label_names, quiet_transformers, saved_thresholds
 from .device import choose_backend
 from .forward import first_token_forward, prepare_for_inference
 from .onnx_quantize import open_session, quantize_products, store_small
@@ -218,7 +218,6 @@ class Comparison:
         from tqdm.auto import tqdm
 
         self.config, self.truth = scorer.checkpoint.config, truth
-        self.labels = [self.config.id2label[i] for i in range(self.config.num_labels)]
         self.multi_label = is_multi_label(self.config)
         texts = sample_texts()[1] if texts is None else list(texts)
         self.ids = [encoding.ids for encoding in _encode(tokenizer, texts)]
@@ -242,7 +241,7 @@ class Comparison:
 
     def _proba(self, logits_of: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
         "Probabilities, (n_texts, n_labels), from a function of token ids and attention mask."
-        logits = np.empty((len(self.ids), len(self.labels)))
+        logits = np.empty((len(self.ids), self.config.num_labels))
         lengths = np.array([len(row) for row in self.ids])
         with self._bar() as bar:
             for rows in token_batches(lengths, max(MAX_BATCH_TOKENS, lengths.max())):
@@ -264,42 +263,33 @@ class Comparison:
             "same_label": float((proba.argmax(axis=1) == self.expected.argmax(axis=1)).mean()),
         }
         if self.multi_label:
-            row["same_labels"] = float((self.decide(proba) == self.decide(self.expected)).all(axis=1).mean())
+            row["same_labels"] = float((self._decide(proba) == self._decide(self.expected)).all(axis=1).mean())
         if self.truth is not None:
             row |= {"macro_f1": self.macro_f1(proba), "model_macro_f1": self.macro_f1(self.expected)}
         return row
 
-    def decide(self, proba: np.ndarray) -> np.ndarray:
-        "Which labels each text has, (n_texts, n_labels)."
-        if not self.multi_label:
-            return proba == proba.max(axis=1, keepdims=True)
-        return proba >= np.array(thresholds_of(self.config))
+    def _decide(self, proba: np.ndarray) -> np.ndarray:
+        return decide_labels(proba, saved_thresholds(self.config))
 
     def macro_f1(self, proba: np.ndarray) -> float:
         "Macro-F1 of what these probabilities say, (n_texts, n_labels), beside the truth."
         from sklearn.metrics import f1_score
 
-        return float(f1_score(np.asarray(self.truth) > 0, self.decide(proba), average="macro", zero_division=0))
+        return float(f1_score(np.asarray(self.truth) > 0, self._decide(proba), average="macro", zero_division=0))
 
     def table(self) -> pd.DataFrame:
         "One row for each graph that was compared."
         return pd.DataFrame(self.rows)
 
 
-def thresholds_of(config: Any) -> list[float] | None:
-    "From which probability on each label counts, in the order of the outputs; None for a single-label model."
-    saved = getattr(config, "emo_nb_thresholds", {})
-    labels = (config.id2label[i] for i in range(config.num_labels))
-    return [float(saved.get(label, 0.5)) for label in labels] if is_multi_label(config) else None
-
-
 def _write(folder: Path, graph: Any, tokenizer: Any, scorer: Any, agreement: dict[str, Any]) -> None:
     "Write all files of an export."
     content, config = graph.SerializeToString(), scorer.checkpoint.config
+    thresholds = saved_thresholds(config)
     settings = {
-        "labels": [config.id2label[i] for i in range(config.num_labels)],
+        "labels": label_names(config),
         "multi_label": is_multi_label(config),
-        "thresholds": thresholds_of(config),
+        "thresholds": None if thresholds is None else thresholds.tolist(),
         "temperature": getattr(config, "emo_nb_temperature", None),  # already in the weights
         "max_length": scorer.max_length,
         "pad_token_id": config.pad_token_id or 0,

@@ -14,6 +14,7 @@ from ..classifier import EmotionClassifier, Examples, read_examples
 from ..core import ConfigError, DataError, logger
 from ..corpora import normalize_text
 from ..encode import decode_labels, join_labels
+from ..evaluate import decide_labels
 
 
 def doubtful(
@@ -88,10 +89,7 @@ def _predict_out_of_fold(
         fold = clone(estimator).set_params(multi_label=examples.labels.multi_label)
         fold.fit([examples.texts[i] for i in train], table.iloc[train], groups=groups[train])
         proba[test] = fold.predict_proba([examples.texts[i] for i in test])
-        if fold.thresholds is None:
-            suggested[test, proba[test].argmax(axis=1)] = 1
-        else:
-            suggested[test] = proba[test] >= fold.thresholds
+        suggested[test] = decide_labels(proba[test], fold.thresholds)
     return proba, suggested
 
 
