@@ -554,8 +554,7 @@ def _choose_pooling(trained: TrainedClassifier, dev: Examples) -> str:
 def _log_truncated(texts: list[str], tokenizer: Any) -> None:
     "Say how many texts are longer than the model reads in training."
     limit = tokenizer.model_max_length
-    candidates = [text for text in texts if len(text) > limit // 2]  # few signs are more than two tokens
-    if n_long := int((count_left_out(candidates, tokenizer, limit) > 0).sum()) if candidates else 0:
+    if n_long := (count_left_out(texts, tokenizer, limit) > 0).sum():
         message = "%s of %s training and dev texts are longer than %s tokens; training reads their beginning only"
         logger.warning(message, f"{n_long:,}", f"{len(texts):,}", limit)
 

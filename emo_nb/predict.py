@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import reprlib
+import unicodedata
 from collections import Counter
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, Sequence
 from contextlib import contextmanager
@@ -160,12 +161,18 @@ def pool_windows(proba: np.ndarray, owners: np.ndarray, how: str = "mean", multi
     return pooled if multi_label else pooled / pooled.sum(axis=1, keepdims=True)
 
 
-def count_left_out(texts: list[str], tokenizer: Any, max_length: int | None) -> np.ndarray:
+def count_left_out(texts: Sequence[str], tokenizer: Any, max_length: int | None) -> np.ndarray:
     "How many tokens of each text are not read, (n_texts,); none where `max_length` is None."
-    with _TOKENIZING:
-        ids = tokenizer(texts, truncation=False, return_attention_mask=False, verbose=False)["input_ids"]
-    lengths = np.array([len(row) for row in ids])
-    return np.maximum(lengths - (lengths if max_length is None else max_length), 0)
+    left_out = np.zeros(len(texts), int)
+    if max_length is None:
+        return left_out
+    size = (len(unicodedata.normalize("NFKC", text).encode(errors="replace")) + 8 for text in texts)
+    long = [i for i, most in enumerate(size) if most > max_length]  # a token has a byte at least
+    if long:
+        with _TOKENIZING:
+            ids = tokenizer([texts[i] for i in long], truncation=False, verbose=False)["input_ids"]
+        left_out[long] = [max(len(row) - max_length, 0) for row in ids]
+    return left_out
 
 # %% ../nbs/prototype/10_predict.ipynb #afa91856
 MAX_BATCH_TOKENS = 2048  # in one batch, padding included

@@ -6,7 +6,6 @@
 __all__ = ['SPLITS', 'NO_LABEL', 'map_labels', 'balance', 'split_rows', 'hold_out', 'deduplicate', 'sample_per_label']
 
 # %% ../nbs/feasibility/05_prepare.ipynb #b772f94e
-from collections import Counter
 from collections.abc import Callable, Sequence
 
 import pandas as pd
@@ -185,6 +184,14 @@ def _strata(frame: pd.DataFrame) -> pd.Series:
     return (first + " (" + frame.corpus.astype(str) + ")").where(first.notna(), NO_LABEL)
 
 
+def _draw_groups(frame: pd.DataFrame, group: pd.Series, share: float, seed: int) -> tuple[pd.Series, pd.Series]:
+    "Whether each row is drawn, with a share of all groups, stratified by label; and what `_connect` returns."
+    together = _connect(frame, group)
+    strata = _strata(frame).groupby(together, sort=False).first()
+    drawn = _draw(strata, share, seed)[1] if len(strata) > 1 else strata.iloc[:0]
+    return together.isin(drawn.index), together
+
+
 def _complete_split(frame: pd.DataFrame, seed: int, test: float, dev: float) -> pd.Series:
     "The split that each row has already; rows without one are in train, and a missing test or dev is drawn from train."
     assigned = frame.split.astype(object).where(frame.split.notna(), "train")
@@ -194,10 +201,8 @@ def _complete_split(frame: pd.DataFrame, seed: int, test: float, dev: float) -> 
             continue
         elsewhere = assigned != "train"
         rows = frame[~elsewhere & ~group.isin(group[elsewhere]) & ~text.isin(text[elsewhere])]
-        together = _connect(rows, group[rows.index])
-        strata = _strata(rows).groupby(together, sort=False).first()
-        drawn = _draw(strata, share, seed)[1] if len(strata) > 1 else strata.iloc[:0]
-        assigned[rows.index[together.isin(drawn.index)]] = name
+        is_drawn, _ = _draw_groups(rows, group[rows.index], share, seed)
+        assigned[rows.index[is_drawn]] = name
         message = "the table has no %s rows, so %s of its training rows were drawn for it, by group"
         logger.info(message, name, f"{(assigned == name).sum():,}")
     return assigned
@@ -261,47 +266,38 @@ def _split_by_group(frame: pd.DataFrame, seed: int, test: float, dev: float) -> 
     return _drop_leaks(frame, _move_to_train(frame, assigned, together))
 
 # %% ../nbs/feasibility/05_prepare.ipynb #holdout3
-def _bring_labels_to_both(by_group: pd.Series, assigned: pd.Series) -> pd.Series:
-    "The splits of groups, (n_groups,), with groups moved so that each label of two groups is in train and in dev."
+def _move_to_dev(frame: pd.DataFrame, assigned: pd.Series, together: pd.Series) -> pd.Series:
+    "The splits, with a group of each label that dev lacks moved there, where train keeps another group of all its labels."
     assigned = assigned.copy()
-    counts = {name: Counter(label for row in by_group[assigned == name] for label in row) for name in ("train", "dev")}
-    for to, away in (("train", "dev"), ("dev", "train")):
-        for label in sorted(counts[away].keys() - counts[to].keys()):
-            if counts[to][label]:  # came with another label's group
-                continue
-            needed = 2 if to == "dev" else 1  # the last group of a label stays in train
-            movable = (
-                group
-                for group in by_group.index[assigned == away]
-                if label in by_group[group] and all(counts[away][each] >= needed for each in by_group[group])
-            )
-            if (group := next(movable, None)) is not None:
-                assigned[group] = to
-                counts[to].update(by_group[group])
-                counts[away].subtract(by_group[group])
+    each = frame[["targets"]].assign(group=together).explode("targets").dropna().drop_duplicates()
+    for label in sorted(_labels_in(frame) - _labels_in(frame[assigned == "dev"])):
+        train = each[each.group.isin(together[assigned == "train"])]
+        if not train.targets.eq(label).any() or label in _labels_in(frame[assigned == "dev"]):
+            continue
+        is_kept = train.groupby("targets").group.transform("size") > 1  # train has the label in another group, too
+        movable = is_kept.groupby(train.group).all()
+        having = train.group[train.targets == label]
+        if (candidates := having[having.map(movable)]).size:
+            assigned[together == candidates.iloc[0]] = "dev"
     return assigned
 
 # %% ../nbs/feasibility/05_prepare.ipynb #holdout1
 def hold_out(frame: pd.DataFrame, share: float = 0.1, seed: int = 42) -> dict[str, pd.DataFrame]:
     """The rows of train and dev: a share of all groups, stratified by label, is dev.
 
-    Rows with the same group or the same normalized text are on one side. A label that stands in at least two groups is
-    on both sides; one that stands in one group only is in train. Raises `DataError` where no rows can be held out.
+    Rows with the same group or the same normalized text are on one side. Train has every label; dev has each that it
+    can have without taking the last group of a label from train. Raises `DataError` where no rows can be held out.
     """
     _check_targets(frame)
-    together = _connect(frame, _group_keys(frame))
-    strata = _strata(frame).groupby(together, sort=False).first()
-    if len(strata) < 2:
+    is_drawn, together = _draw_groups(frame, _group_keys(frame), share, seed)
+    if together.nunique() < 2:
         raise DataError(
             "all rows belong to one group, or have the same text, so none can be held out to choose the epoch and the "
             "thresholds; give rows of another group, or eval_set"
         )
-    assigned = pd.Series("train", strata.index)
-    assigned[_draw(strata, share, seed)[1].index] = "dev"
-    by_group = frame.targets.groupby(together, sort=False).agg(lambda rows: {label for row in rows for label in row})
-    assigned = _bring_labels_to_both(by_group, assigned)
-    rows = together.map(assigned)
-    splits = {name: frame[rows == name] for name in ("train", "dev")}
+    assigned = _move_to_train(frame, is_drawn.map({True: "dev", False: "train"}), together)
+    assigned = _move_to_dev(frame, assigned, together)
+    splits = {name: frame[assigned == name] for name in ("train", "dev")}
     if not _labels_in(splits["dev"]):
         raise DataError(
             "no label stands in two groups of rows, one for train and one for dev, by which the epoch and the "

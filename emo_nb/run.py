@@ -9,7 +9,6 @@ __all__ = ['Examples', 'load_examples', 'first_turns', 'is_own_table', 'corpus_a
 # %% ../nbs/prototype/11_run.ipynb #95048a1d
 import logging
 import os
-import unicodedata
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -39,7 +38,7 @@ from emo_nb.model import (
     new_trainable_classifier,
     save_model,
 )
-from .predict import TrainedClassifier, one_length_warning
+from .predict import TrainedClassifier, count_left_out, one_length_warning
 from .prepare import SPLITS, balance, deduplicate, map_labels, sample_per_label, split_rows
 from .report import Run, open_run, provenance, run_figures, utc_now, write_figures, write_run
 from .sources import FILE_PATTERNS, resolve_path, search_folder
@@ -283,6 +282,17 @@ def _check_splits(splits: dict[str, pd.DataFrame], how: str) -> None:
         if unknown := sorted(labels[name] - labels["train"]):
             raise DataError(f"{name} has rows labelled {', '.join(unknown)}, but train has none; {anew}")
 
+# %% ../nbs/prototype/11_run.ipynb #loadp1
+def _load_parts(config: Config) -> tuple[Config, Path, Any, Examples]:
+    """The settings with an encoder, its folder, its tokenizer, and the examples.
+
+    A user's own table is read before an encoder is downloaded, and its labels say which one suits.
+    """
+    table = load_examples(config) if is_own_table(config) else None
+    name = config.train.encoder or (choose_encoder(table.task.labels) if table else "minilm")
+    config, encoder = replace(config, train=replace(config.train, encoder=name)), find_encoder(name)
+    return config, encoder, load_tokenizer(encoder, config.train.max_length), table or load_examples(config)
+
 # %% ../nbs/prototype/11_run.ipynb #c8dc0517
 def _new_record(config: Config, examples: Examples, splits: dict[str, pd.DataFrame], model: Any) -> dict[str, Any]:
     "What decides a run and what it is made of, as `config.json` will hold it."
@@ -341,11 +351,7 @@ def _log_truncated(splits: dict[str, pd.DataFrame], tokenizer: Any) -> None:
     "Say how many texts of each split are longer than the model reads."
     limit, parts = tokenizer.model_max_length, []
     for name, rows in splits.items():
-        candidates = [
-            t for t in rows.text if len(unicodedata.normalize("NFKC", t).encode(errors="replace")) + 8 > limit
-        ]
-        ids = tokenizer(candidates, truncation=False, verbose=False)["input_ids"] if candidates else []
-        if n_long := sum(len(row) > limit for row in ids):
+        if n_long := (count_left_out(list(rows.text), tokenizer, limit) > 0).sum():
             parts.append(f"{n_long:,} of {len(rows):,} {name} texts")
     if parts:
         logger.warning("longer than %s tokens, so that only their beginning is read: %s", limit, ", ".join(parts))
@@ -459,17 +465,6 @@ def run_experiment(config: Config) -> Run | None:
             classifier = TrainedClassifier(model, tokenizer, config.device, config.dtype)
             _test_and_write(run_dir, classifier, examples.rows, splits, record, history, started)
     return open_run(out)
-
-
-def _load_parts(config: Config) -> tuple[Config, Path, Any, Examples]:
-    """The settings with an encoder, its folder, its tokenizer, and the examples.
-
-    A user's own table is read before an encoder is downloaded, and its labels say which one suits.
-    """
-    table = load_examples(config) if is_own_table(config) else None
-    name = config.train.encoder or (choose_encoder(table.task.labels) if table else "minilm")
-    config, encoder = replace(config, train=replace(config.train, encoder=name)), find_encoder(name)
-    return config, encoder, load_tokenizer(encoder, config.train.max_length), table or load_examples(config)
 
 # %% ../nbs/prototype/11_run.ipynb #c7fc9930
 def _test_rows(saved: Run, data: str | None) -> pd.DataFrame:

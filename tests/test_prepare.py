@@ -12,7 +12,7 @@ from helpers import refusal
 from emo_nb.config import Config
 from emo_nb.core import ConfigError, DataError
 from emo_nb.corpora import as_tidy, load_corpus, normalize_text
-from emo_nb.prepare import balance, deduplicate, map_labels, sample_per_label, split_rows
+from emo_nb.prepare import balance, deduplicate, hold_out, map_labels, sample_per_label, split_rows
 from emo_nb.run import make_splits
 from emo_nb.taxonomy import TASKS, custom_task
 
@@ -190,3 +190,25 @@ def test_a_split_that_has_no_training_rows_is_refused_and_split_anew():
     with refusal(DataError, "train", "--split group"):
         make_splits(rows, task, config)
     assert all(map(len, make_splits(rows, task, replace(config, split="group")).values()))
+
+
+# Training and dev rows only
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_rows_held_out_are_of_other_groups_and_have_each_label_that_train_can_spare(seed):
+    dice = random.Random(seed)
+    names = [f"label {i}" for i in range(dice.randint(2, 8))]
+    labels = [tuple(dice.sample(names, dice.choice((1, 1, 1, 2)))) for _ in range(dice.randint(12, 60))]
+    groups = [f"group {dice.randint(0, len(labels) // 2)}" for _ in labels]
+    texts = [f"sentence {0 if seed % 2 and dice.random() < 0.1 else i}" for i in range(len(labels))]  # some recur
+    rows, _ = own_rows(labels, texts, groups)
+    parts = hold_out(rows, 0.2, seed)
+    train, dev = parts["train"], parts["dev"]
+    assert len(train) + len(dev) == len(rows) and labels_in(train) == labels_in(rows)
+    assert not set(train.group) & set(dev.group) and not set(train.text) & set(dev.text)
+    missing = set() if seed % 2 else labels_in(rows) - labels_in(dev)
+    for group in train.group[train.targets.map(lambda row: bool(missing & set(row)))]:
+        assert labels_in(train[train.group != group]) < labels_in(train)  # it has the last rows of some label
+    again = hold_out(rows, 0.2, seed)
+    assert all(parts[name].equals(again[name]) for name in parts)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..core import DataError
+from ..encode import encode_labels
 
 
 @dataclass(frozen=True)
@@ -147,14 +148,12 @@ def _from_rows(rows: list[Any], classes: np.ndarray | None, multi_label: bool) -
         )
     if classes is None:
         classes = np.array(sorted({label for row in rows for label in row}))
-    column = {label: i for i, label in enumerate(classes.tolist())}
-    matrix = np.zeros((len(rows), len(classes)), np.uint8)
+    known = set(classes.tolist())
     for i, row in enumerate(rows):
-        if unknown := [label for label in row if label not in column]:
-            known = ", ".join(map(str, classes[:12]))
-            raise DataError(f"row {i} has the label {unknown[0]!r}, which the model does not know; it has {known}")
-        matrix[i, [column[label] for label in row]] = 1
-    return Labels(classes, matrix, multi_label)
+        if unknown := [label for label in row if label not in known]:
+            names = ", ".join(map(str, classes[:12]))
+            raise DataError(f"row {i} has the label {unknown[0]!r}, which the model does not know; it has {names}")
+    return Labels(classes, encode_labels(rows, classes.tolist()), multi_label)
 
 
 def _kind(label: Any, row: int) -> str:
