@@ -498,11 +498,9 @@ def check_file_job(file: Path, out: Path, file_format: str | None = None, force:
     "The format in which to write predictions to `out`. Raises `ConfigError` or `DataError` where that cannot be."
     from emo_nb.io.archives import check_regular_file
     from emo_nb.io.files import check_output_file
-    from emo_nb.io.writers import WRITERS
+    from emo_nb.io.writers import output_format
 
-    file_format = file_format or out.suffix[1:]
-    if file_format not in WRITERS:
-        raise ConfigError(f"the ending of {out} names no format; end it in .csv, .jsonl or .parquet, or pass --format")
+    file_format = output_format(out, file_format)
     check_regular_file(file)
     check_not_same_file(file, out)
     check_output_file(out, force)

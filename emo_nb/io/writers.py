@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..core import ConfigError
 from .files import atomic_file
 
 if TYPE_CHECKING:
@@ -129,6 +130,14 @@ WRITERS: dict[str, Callable[["pd.DataFrame", Path, bool], None]] = {
     "jsonl": write_jsonl,
     "parquet": write_parquet,
 }
+
+
+def output_format(out: Path, given: str | None = None) -> str:
+    "The format in which to write a table to `out`: the one given, or what its name ends in; `ConfigError` for neither."
+    file_format = given or out.suffix[1:]
+    if file_format not in WRITERS:
+        raise ConfigError(f"the ending of {out} names no format; end it in .csv, .jsonl or .parquet, or pass --format")
+    return file_format
 
 
 def concatenate_parts(parts: list[Path], out: Path) -> None:
