@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['MINILM', 'MINILM_SHA256', 'find_encoder', 'download_model', 'bundled_minilm', 'hub_id', 'load_tokenizer',
-           'pooling_mode', 'init_mean_pooling', 'new_classifier', 'head_modules', 'output_layer', 'add_lora',
-           'count_parameters', 'freeze_embeddings', 'new_trainable_classifier', 'apply_temperature', 'save_model',
-           'load_model', 'load_shipped', 'find_classifier', 'choose_encoder']
+           'new_classifier', 'head_modules', 'output_layer', 'add_lora', 'count_parameters', 'freeze_embeddings',
+           'new_trainable_classifier', 'apply_temperature', 'save_model', 'load_model', 'load_shipped',
+           'find_classifier', 'choose_encoder']
 
 # %% ../nbs/prototype/07_model.ipynb #329f22fd
 import hashlib
@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from .config import TrainConfig
-from .core import ModelError, read_json_object
+from .core import ModelError
 from .taxonomy import TASKS
 from emo_nb.engine.checkpoints import (
-    GET_ANEW,
     Checkpoint,
+    check_can_classify,
     check_label_names,
     check_loading_report,
     check_tokenizer,
@@ -31,9 +31,12 @@ from emo_nb.engine.checkpoints import (
     load_checkpoint,
     load_config,
     open_classifier,
+    padding_token,
     quiet_transformers,
+    renew_head,
     safetensors_files,
 )
+from .engine.pooling import added_layer, choose_head, init_mean_pooling, pooling_mode
 from .engine.shipped import MAX_LENGTH, SHIPPED, SHIPPED_ENCODER, shipped_checkpoint, shipped_encoder
 
 # %% ../nbs/prototype/07_model.ipynb #b7dfcba3
@@ -115,46 +118,21 @@ def load_tokenizer(folder: Path, max_length: int | None = None) -> Any:
     # without a vocabulary, transformers makes a tokenizer for which every word is [UNK]
     if not any(file for pattern in _VOCABULARY_FILES for file in folder.glob(pattern)):
         raise ModelError(f"{folder} has no tokenizer (no tokenizer.json); get the one that belongs to the model")
+    if tokenizer.pad_token is None:  # decoders are trained on texts without gaps
+        tokenizer.pad_token = padding_token(tokenizer, folder)
     if max_length:
         tokenizer.model_max_length = max_length
     check_tokenizer(tokenizer, config, folder)
     return tokenizer
 
-# %% ../nbs/prototype/07_model.ipynb #73ed355e
-def pooling_mode(folder: Path) -> str:
-    "`mean` or `cls`: how the encoder was trained to sum up a text, as sentence-transformers writes it down."
-    file = folder / "1_Pooling" / "config.json"
-    if not file.is_file():
-        return "cls"
-    settings = read_json_object(file, ModelError, GET_ANEW)
-    return "mean" if settings.get("pooling_mode_mean_tokens") or settings.get("pooling_mode") == "mean" else "cls"
-
-# %% ../nbs/prototype/07_model.ipynb #dee0b7de
-def init_mean_pooling(model: Any, scale: float = 4.0) -> None:
-    """Set the last layer and the pooler of a BERT classifier so that its first token starts as the mean of all tokens.
-
-    The layer attends evenly (its queries are zero), its values are the identity, and its output is added to the first
-    token `scale` times, which outweighs the token itself; the pooler passes it on.
-    """
-    import torch
-
-    layer, pooler = model.bert.encoder.layer[-1], model.bert.pooler
-    attention, identity = layer.attention, torch.eye(model.config.hidden_size)
-    with torch.no_grad():
-        for linear in (
-            attention.self.query,
-            attention.self.value,
-            attention.output.dense,
-            layer.output.dense,
-            pooler.dense,
-        ):
-            linear.weight.zero_()
-            linear.bias.zero_()
-        for linear, factor in ((attention.self.value, 1.0), (attention.output.dense, scale), (pooler.dense, 1.0)):
-            linear.weight.copy_(identity * factor)
-        layer.output.LayerNorm.weight.fill_(0.5)  # keeps the pooler's tanh where it is nearly linear
-
 # %% ../nbs/prototype/07_model.ipynb #a02adca5
+# What architectures call the dropout of their encoder
+_DROPOUTS = (
+    *("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout", "embedding_dropout"),
+    *("mlp_dropout", "embd_pdrop", "attn_pdrop", "resid_pdrop"),
+)
+
+
 def new_classifier(
     folder: Path,  # of the encoder
     labels: Sequence[str],
@@ -165,8 +143,9 @@ def new_classifier(
 ) -> Any:
     """An encoder with a new classification head, not yet trained: a transformers model, its outputs in the order of `labels`.
 
-    Raises `ModelError` where the folder has no safetensors weights, or not those that its config asks for, or an
-    architecture without a classifier.
+    Its weights are float32, whatever they are stored in. A head that the folder brings is replaced. Raises `ModelError`
+    where the folder has no safetensors weights, or not those that its config asks for, or an architecture that cannot
+    be trained as a classifier.
     """
     from transformers import set_seed
 
@@ -177,19 +156,23 @@ def new_classifier(
         id2label=dict(enumerate(labels)),
         label2id={label: i for i, label in enumerate(labels)},
         problem_type=f"{'multi' if multi_label else 'single'}_label_classification",
-        hidden_dropout_prob=dropout,
-        attention_probs_dropout_prob=dropout,
     )
-    pools_mean = pooling_mode(folder) == "mean" and config.model_type == "bert"
-    config.num_hidden_layers += int(pools_mean)
-    model, report = open_classifier(folder, config)
-    added = f".layer.{config.num_hidden_layers - 1}." if pools_mean else ".pooler."
+    check_can_classify(config, folder)
+    for setting in _DROPOUTS:
+        if hasattr(config, setting):
+            setattr(config, setting, dropout)
+    head = choose_head(config, pooling_mode(folder), name or folder.name)
+    if config.pad_token_id is None:
+        config.pad_token_id = load_tokenizer(folder).pad_token_id
+    model, report = open_classifier(folder, config, "float32")
+    added = f"{added_layer(model)}." if head == "mean" else ".pooler."
     check_loading_report(report, folder, *encoder_differences(model, added))
-    if pools_mean:
+    renew_head(model, report, name or folder.name)
+    if head == "mean":
         init_mean_pooling(model)
     model.config.architectures = [type(model).__name__]
     model.config.emo_nb_encoder = name or folder.name
-    model.config.emo_nb_head = "mean" if pools_mean else "first"
+    model.config.emo_nb_head = head
     return model
 
 # %% ../nbs/prototype/07_model.ipynb #ee133c36
@@ -216,14 +199,18 @@ def add_lora(model: Any, rank: int = 16) -> Any:
     """
     from peft import LoraConfig, get_peft_model
     from torch import nn
+    from transformers.pytorch_utils import Conv1D  # GPT-2's linear layers, their weights transposed
 
     head = head_modules(model)
     layers = [
         name
         for name, module in model.base_model.named_modules(prefix=model.base_model_prefix)
-        if isinstance(module, nn.Linear)
+        if isinstance(module, (nn.Linear, Conv1D))
     ]
-    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=layers, modules_to_save=head)
+    transposed = any(isinstance(module, Conv1D) for module in model.modules())
+    config = LoraConfig(
+        r=rank, lora_alpha=2 * rank, target_modules=layers, modules_to_save=head, fan_in_fan_out=transposed
+    )
     with quiet_transformers():
         return get_peft_model(model, config)
 
@@ -288,9 +275,10 @@ def _complete_adapter(merged: Any, folder: Path) -> None:
     modules = [f"{merged.base_model_prefix}.pooler"] if getattr(merged.base_model, "pooler", None) is not None else []
     config = json.loads((folder / "adapter_config.json").read_text())
     if merged.config.emo_nb_head == "mean":
-        last = merged.config.num_hidden_layers - 1
-        modules.append(f"{merged.base_model_prefix}.encoder.layer.{last}")
-        config["layer_replication"] = [[0, last], [last - 1, last]]  # the encoder's own layers, and a place for it
+        modules.append(added_layer(merged))
+        if merged.config.model_type == "bert":  # of other architectures peft does not find the layers
+            last = merged.config.num_hidden_layers - 1
+            config["layer_replication"] = [[0, last], [last - 1, last]]  # the encoder's own layers, and a place for it
     prefixes = tuple(f"{name}." for name in modules)
     config["target_modules"] = sorted(name for name in config["target_modules"] if not name.startswith(prefixes))
     config["modules_to_save"] += modules
@@ -301,6 +289,36 @@ def _complete_adapter(merged: Any, folder: Path) -> None:
     whole = {name: value for name, value in merged.state_dict().items() if name.startswith(prefixes)}
     weights |= {peft_prefix + name: value.contiguous() for name, value in whole.items()}
     save_file(weights, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    (folder / "README.md").write_text(_adapter_card(merged, config["base_model_name_or_path"]), "utf-8")
+
+
+def _adapter_card(merged: Any, base: str) -> str:
+    "How the adapter is opened: which settings make of its encoder the model that it is for."
+    config = merged.config
+    settings = {"num_labels": config.num_labels}
+    if config.emo_nb_head == "mean" and config.model_type != "bert":
+        settings["num_hidden_layers"] = config.num_hidden_layers  # the added one included
+    settings |= {name: getattr(config, name) for name in ("classifier_pooling",) if config.emo_nb_head == "option"}
+    if config.emo_nb_head == "last":
+        settings["pad_token_id"] = config.pad_token_id
+    given = ", ".join(f"{name}={value!r}" for name, value in settings.items())
+    return _ADAPTER_CARD.format(base=base, settings=given)
+
+
+_ADAPTER_CARD = """---
+base_model: {base}
+library_name: peft
+---
+LoRA for a classifier of {base}, trained with [emo_nb](https://github.com/emo-nb/emo_nb). Open it with exactly these settings; with others, peft leaves out what finds no place, and says nothing.
+
+```python
+from peft import PeftModel
+from transformers import AutoModelForSequenceClassification
+
+base = AutoModelForSequenceClassification.from_pretrained({base!r}, {settings})
+model = PeftModel.from_pretrained(base, "adapter")
+```
+"""
 
 # %% ../nbs/prototype/07_model.ipynb #d3ce30e5
 def load_model(folder: Path) -> tuple[Checkpoint, Any]:

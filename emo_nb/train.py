@@ -47,7 +47,7 @@ def layer_learning_rates(model: Any, settings: TrainConfig) -> dict[str, float]:
     head = {id(parameter) for parameter in output_layer(model).parameters()}
     rates = {}
     for name, parameter in model.named_parameters():
-        layer = re.search(r"\.layers?\.(\d+)\.", name)
+        layer = re.search(r"\.(?:layers?|h|blocks?)\.(\d+)\.", name)
         depth = 0 if "embeddings" in name else int(layer[1]) + 1 if layer else n_layers
         decayed = settings.learning_rate * settings.layer_decay ** (n_layers - depth)
         if parameter.requires_grad:
@@ -155,9 +155,14 @@ def _trainer_class() -> Any:
 
         def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
             step, rows = super().training_step, len(inputs["input_ids"])
-            parts = zip(*(tensor.tensor_split(min(self.n_parts, rows)) for tensor in inputs.values()), strict=True)
+            split = zip(*(tensor.tensor_split(min(self.n_parts, rows)) for tensor in inputs.values()), strict=True)
+            parts = [dict(zip(inputs, part, strict=True)) for part in split]
+            if num_items_in_batch is None:
+                counts = [None] * len(parts)
+            else:  # each part's own
+                counts = [num_items_in_batch * len(part["input_ids"]) // rows for part in parts]
             try:
-                return sum(step(model, dict(zip(inputs, part, strict=True)), num_items_in_batch) for part in parts)
+                return sum(step(model, part, count) for part, count in zip(parts, counts, strict=True))
             except RuntimeError as error:
                 if not is_out_of_memory(error) or self.n_parts >= rows or self.args.world_size > 1:
                     raise
@@ -271,6 +276,9 @@ def fit(
     show_progress_bar: bool = True,
 ) -> pd.DataFrame:
     """Train a model, keep the epoch that scores best on dev, and return the history: one row an epoch.
+
+    `loss` returns the mean over a batch. num_items_in_batch is how many labels that batch has; where memory runs out
+    and a batch is divided, each part is given its own.
 
     The history's `attrs` hold the speed (`training_speed`). Ctrl-C stops after a checkpoint, a full disk with a
     `ConfigError`; the same call then resumes from the last complete checkpoint. Where `accelerate launch` started

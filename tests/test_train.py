@@ -8,15 +8,17 @@ import pandas as pd
 import pytest
 import torch
 from helpers import official_rows, python, settle, write_official
+from transformers import DataCollatorWithPadding
 
 from emo_nb import Config, ConfigError, TrainConfig, run_experiment
 from emo_nb.encode import TextDataset, encode_labels, split_labels
 from emo_nb.engine.callbacks import COMPLETE_MARKER, OWNER_MARKER, WeightAverage, last_checkpoint
+from emo_nb.engine.device import choose_backend
 from emo_nb.evaluate import calibration_curve, calibration_error, fit_temperature
 from emo_nb.model import find_encoder, freeze_embeddings, load_tokenizer, new_classifier
 from emo_nb.predict import TrainedClassifier, batched_logits
 from emo_nb.run import load_examples, make_splits
-from emo_nb.train import fit
+from emo_nb.train import build_trainer, fit, training_arguments
 
 # Words that say nothing of an emotion by themselves, so that their meaning is learnt from these rows alone
 WORDS = {
@@ -139,6 +141,46 @@ def test_where_memory_runs_out_training_halves_its_batches_says_so_once_and_lear
     little = weights_after(12)
     assert caplog.text.count("batches are halved") == 1
     assert float((little - enough).norm() / enough.norm()) < 0.05
+
+
+@pytest.mark.parametrize("several", [False, True], ids=["one label", "several labels"])
+@pytest.mark.parametrize("n_parts", [2, 3])
+def test_a_divided_batch_has_the_gradient_of_the_whole_one_whichever_way_a_loss_takes_its_mean(
+    n_parts, several, tmp_path
+):
+    minilm = find_encoder("minilm")
+    tokenizer, labels = load_tokenizer(minilm, max_length=64), np.eye(3, dtype=np.uint8)[np.arange(16) % 3]
+    rows = TextDataset([f"so it goes {i} " * (1 + i % 3) for i in range(16)], tokenizer, labels, several)
+    sums = torch.nn.functional.binary_cross_entropy_with_logits if several else torch.nn.functional.cross_entropy
+
+    def by_mean(outputs, labels, num_items_in_batch=None):
+        return sums(outputs.logits, labels)
+
+    def by_count(outputs, labels, num_items_in_batch=None):
+        return sums(outputs.logits, labels, reduction="sum") / num_items_in_batch
+
+    def gradient(loss, parts):
+        model = freeze_embeddings(new_classifier(minilm, ["fear", "joy", "love"], "minilm", multi_label=several))
+        settings = TrainConfig("minilm", batch_size=16).resolved()
+        args = training_arguments(settings, tmp_path, choose_backend("cpu", "float32"), show_progress_bar=False)
+        collate = DataCollatorWithPadding(tokenizer)
+        trainer = build_trainer(
+            [],
+            model=model,
+            train_dataset=rows,
+            eval_dataset=rows,
+            args=args,
+            data_collator=collate,
+            compute_loss_func=loss,
+        )
+        trainer.n_parts = parts
+        batches, count = trainer.get_batch_samples(iter(trainer.get_train_dataloader()), 1, torch.device("cpu"))
+        trainer.training_step(model, batches[0], count)
+        return model.classifier.weight.grad
+
+    whole = gradient(by_mean, 1)
+    for loss in (None, by_mean, by_count):
+        torch.testing.assert_close(gradient(loss, n_parts), whole, atol=1e-6, rtol=1e-4)
 
 
 def test_where_memory_runs_out_prediction_halves_its_batches_and_another_error_is_not_hidden(tiny, caplog):

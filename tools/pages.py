@@ -53,6 +53,7 @@ def run_page(path: Path, skipped: re.Pattern[str] = SKIPPED) -> Any:
         timeout=900,
         kernel_name="python3",
         coalesce_streams=True,
+        shutdown_kernel="immediate",  # a polite end takes a second and a half
         resources={"metadata": {"path": path.parent}},
     )
     client.execute(env=environment)

@@ -16,11 +16,24 @@ from typing import Any
 
 import numpy as np
 
-from ..core import RESERVED_COLUMNS, ModelError, first_line, read_json_object
+from ..core import RESERVED_COLUMNS, ModelError, first_line, logger, read_json_object
 
 GET_ANEW = "get the model anew"
 PROBLEM_TYPES = (None, "single_label_classification", "multi_label_classification")
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+
+# Weights that older files hold beside what is learnt: positions, segments and attention masks
+_BUFFERS = (
+    *("position_ids", "token_type_ids", "attn.bias", "attn.masked_bias", "attention.bias", "attention.masked_bias"),
+    "rotary_emb.inv_freq",
+)
+
+_NO_LIMIT = 10**9  # tokens; transformers writes 1e30 where a tokenizer knows none
+_TWO_HALVES = "a model of an encoder and a decoder is not trained as a classifier here"
+_NOT_TRAINED = {
+    **dict.fromkeys(("t5", "mt5", "umt5"), _TWO_HALVES),
+    "fnet": "this architecture reads the padding of a batch as text, so that an answer would depend on the other texts",
+}
 
 # Architectures whose position ids begin at 0; the others' begin after the padding token's id.
 _POSITIONS_FROM_ZERO = ("bert", "distilbert", "electra", "albert", "mobilebert", "deberta", "deberta-v2", "modernbert")
@@ -230,7 +243,7 @@ def _weight_problem(name: str, weights: Any) -> str:
     import torch
 
     if not weights.is_floating_point():
-        return "" if name.endswith("position_ids") else f"are not fractions ({weights.dtype})"
+        return "" if name.endswith(_BUFFERS) else f"are not fractions ({weights.dtype})"
     if weights.dtype == torch.bfloat16:  # which numpy does not know: infinity and NaN have all bits of the exponent set
         is_finite = (weights.view(torch.int16).numpy() & 0x7F80) != 0x7F80
     elif weights.dtype in (torch.float16, torch.float32, torch.float64):
@@ -250,13 +263,17 @@ def check_loading_report(
     may_be_missing: Callable[[str], bool] = _no_name,
     may_be_unexpected: Callable[[str], bool] = _no_name,
 ) -> None:
-    "Raise `ModelError` where a folder's weights are not those that its config asks for."
-    for name, stored, wanted in sorted(report["mismatched_keys"]):
+    """Raise `ModelError` where a folder's weights are not those that its config asks for.
+
+    What may be missing may have another shape as well, as the head of a classifier for other labels.
+    """
+    mismatched = (names for names in report["mismatched_keys"] if not may_be_missing(names[0]))
+    for name, stored, wanted in sorted(mismatched):
         shapes = f"have the shape {tuple(stored)}, and should have {tuple(wanted)}"
         raise ModelError(f"{where}: the weights {name} {shapes}: they are another model's; get the model anew")
     if missing := sorted(name for name in report["missing_keys"] if not may_be_missing(name)):
         raise ModelError(f"{where}: the weights {missing[0]} are missing; get the model anew")
-    names = (name for name in report["unexpected_keys"] if not name.endswith("position_ids"))
+    names = (name for name in report["unexpected_keys"] if not name.endswith(_BUFFERS))
     if unexpected := sorted(name for name in names if not may_be_unexpected(name)):
         raise ModelError(
             f"{where}: config.json asks for no weights {unexpected[0]}, which are there; get the model anew"
@@ -300,13 +317,43 @@ def quiet_transformers() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def open_classifier(folder: Path, config: Any) -> tuple[Any, dict[str, Any]]:
-    "The transformers classifier of a folder, and its report of missing, unexpected and mismatched weights."
+def renew_head(model: Any, report: dict[str, Any], name: str) -> None:
+    "Give a classifier a new head where its folder brought one, whose labels are others; that is logged."
+    head = [child for part, child in model.named_children() if part != model.base_model_prefix]
+    new = set(report["missing_keys"])
+    brought = [part for part, _ in model.named_parameters() if not part.startswith(f"{model.base_model_prefix}.")]
+    if all(part in new for part in brought):
+        return
+    logger.info("%s brings a classification head for other labels; it is replaced by a new one", name)
+    for child in head:
+        for parameter in child.parameters():
+            parameter._is_hf_initialized = False  # or transformers would leave it as it is
+        child.apply(model._init_weights)
+
+
+def check_can_classify(config: Any, folder: Path) -> None:
+    "Raise `ModelError` where an architecture has no classifier that can be trained on batches of texts."
+    from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES as classifiers
+
+    kind = config.model_type
+    if kind not in classifiers:
+        raise ModelError(f"{folder}: transformers has no text classifier of this kind ({kind}); use another encoder")
+    if why := _NOT_TRAINED.get(kind) or (getattr(config, "is_encoder_decoder", False) and _TWO_HALVES):
+        raise ModelError(f"{folder}: {why} ({kind}); use another encoder, such as minilm")
+
+
+def open_classifier(folder: Path, config: Any, dtype: str = "auto") -> tuple[Any, dict[str, Any]]:
+    """The transformers classifier of a folder, and its report of missing, unexpected and mismatched weights.
+
+    dtype is the number format of its weights, `auto` that of the files. Where each name of the weights begins with
+    `module.`, as torch's wrapper for several GPUs leaves them, it is taken away.
+    """
     import torch
     from transformers import AutoModelForSequenceClassification
 
     stored = check_weights(safetensors_files(folder))
-    options = {"use_safetensors": True, "trust_remote_code": False, "attn_implementation": "eager"}
+    options = {"use_safetensors": True, "trust_remote_code": False, "attn_implementation": "eager", "dtype": dtype}
+    options |= {"key_mapping": {r"^module\.": ""}}
     options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}  # they are in the report
     try:
         with quiet_transformers():
@@ -373,8 +420,16 @@ def _bert_shapes(config: Any) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+def padding_token(tokenizer: Any, folder: Path) -> str:
+    "A token of the tokenizer to fill batches up with, where it has none of its own. `ModelError` where none suits."
+    for token in (tokenizer.eos_token, tokenizer.unk_token):
+        if token is not None:
+            return str(token)
+    raise ModelError(f"{folder}: its tokenizer has no token to fill batches up with (pad_token); set one")
+
+
 def check_tokenizer(tokenizer: Any, config: Any, folder: Path) -> None:
-    """Limit the tokenizer's maximal length to the model's number of positions.
+    """Limit the tokenizer's maximal length to the model's number of positions, or to 512 where neither has a limit.
 
     Raises `ModelError` where tokenizer and model do not belong together.
     """
@@ -389,6 +444,7 @@ def check_tokenizer(tokenizer: Any, config: Any, folder: Path) -> None:
             "get the tokenizer that belongs to the model"
         )
     positions = getattr(config, "max_position_embeddings", None)
-    if isinstance(positions, int):
+    if isinstance(positions, int) and positions > 0:  # XLNet, which has no limit, says -1
         first = 0 if config.model_type in _POSITIONS_FROM_ZERO else (config.pad_token_id or 0) + 1
-        tokenizer.model_max_length = min(longest, positions - first)
+        longest = min(longest, positions - first)
+    tokenizer.model_max_length = longest if longest < _NO_LIMIT else 512
