@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['MINILM', 'MINILM_SHA256', 'find_encoder', 'download_model', 'bundled_minilm', 'hub_id', 'load_tokenizer',
            'new_classifier', 'head_modules', 'output_layer', 'add_lora', 'count_parameters', 'freeze_embeddings',
-           'new_trainable_classifier', 'apply_temperature', 'save_model', 'load_model', 'load_shipped',
-           'find_classifier', 'choose_encoder']
+           'new_trainable_classifier', 'apply_temperature', 'save_model', 'adapter_settings', 'load_model',
+           'load_shipped', 'find_classifier', 'choose_encoder']
 
 # %% ../nbs/prototype/07_model.ipynb #329f22fd
 import hashlib
@@ -289,36 +289,21 @@ def _complete_adapter(merged: Any, folder: Path) -> None:
     whole = {name: value for name, value in merged.state_dict().items() if name.startswith(prefixes)}
     weights |= {peft_prefix + name: value.contiguous() for name, value in whole.items()}
     save_file(weights, folder / "adapter_model.safetensors", metadata={"format": "pt"})
-    (folder / "README.md").write_text(_adapter_card(merged, config["base_model_name_or_path"]), "utf-8")
 
 
-def _adapter_card(merged: Any, base: str) -> str:
-    "How the adapter is opened: which settings make of its encoder the model that it is for."
-    config = merged.config
+def adapter_settings(config: Any) -> dict[str, Any]:
+    """With which settings transformers opens an encoder so that an adapter saved beside a model of this config fits it.
+
+    With others, peft leaves out what finds no place, and says nothing.
+    """
     settings = {"num_labels": config.num_labels}
     if config.emo_nb_head == "mean" and config.model_type != "bert":
         settings["num_hidden_layers"] = config.num_hidden_layers  # the added one included
-    settings |= {name: getattr(config, name) for name in ("classifier_pooling",) if config.emo_nb_head == "option"}
-    if config.emo_nb_head == "last":
+    elif config.emo_nb_head == "option":
+        settings["classifier_pooling"] = config.classifier_pooling
+    elif config.emo_nb_head == "last":
         settings["pad_token_id"] = config.pad_token_id
-    given = ", ".join(f"{name}={value!r}" for name, value in settings.items())
-    return _ADAPTER_CARD.format(base=base, settings=given)
-
-
-_ADAPTER_CARD = """---
-base_model: {base}
-library_name: peft
----
-LoRA for a classifier of {base}, trained with [emo_nb](https://github.com/emo-nb/emo_nb). Open it with exactly these settings; with others, peft leaves out what finds no place, and says nothing.
-
-```python
-from peft import PeftModel
-from transformers import AutoModelForSequenceClassification
-
-base = AutoModelForSequenceClassification.from_pretrained({base!r}, {settings})
-model = PeftModel.from_pretrained(base, "adapter")
-```
-"""
+    return settings
 
 # %% ../nbs/prototype/07_model.ipynb #d3ce30e5
 def load_model(folder: Path) -> tuple[Checkpoint, Any]:

@@ -38,7 +38,8 @@ from .io.schema import (
     check_record,
 )
 from .io.writers import format_csv, read_formatted_csv
-from .model import MINILM, hub_id
+from .engine.checkpoints import load_config
+from .model import MINILM, adapter_settings, hub_id
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -125,7 +126,8 @@ def write_run(
     for name in ("model", "adapter"):
         if (folder / name).is_dir():
             with _side_product(folder, f"{name}/README.md") as file:
-                card = model_card(record, metrics, loading_instructions(record, name))
+                settings = adapter_settings(load_config(folder / "model"))
+                card = model_card(record, metrics, loading_instructions(record, name, settings))
                 file.write_text(card, encoding="utf-8", newline="\n")
     if (folder / "model").is_dir():
         note = f"task {record['task']}, split: {record.get('split') or 'official'}"
@@ -327,8 +329,8 @@ def model_card(
     return str(ModelCard.from_template(card_data, template_path=str(template), **variables))
 
 
-def loading_instructions(record: dict[str, Any], part: str) -> str:
-    "How to load the folder `model` or the folder `adapter` of a run."
+def loading_instructions(record: dict[str, Any], part: str, settings: dict[str, Any] | None = None) -> str:
+    "How to load the folder `model` of a run, or the folder `adapter`, whose encoder is opened with these settings."
     if part == "model":
         function = "sigmoid" if record["multi_label"] else "softmax"
         return f"""    from transformers import pipeline
@@ -336,7 +338,8 @@ def loading_instructions(record: dict[str, Any], part: str) -> str:
     classify("What a day!")
 
 or `EmotionClassifier.from_pretrained("this folder")` from emo_nb."""
-    encoder, n_labels = json.dumps(hub_id(record["encoder"]), ensure_ascii=False), len(record["labels"])
+    encoder = json.dumps(hub_id(record["encoder"]), ensure_ascii=False)
+    given = ", ".join(f"{name}={value!r}" for name, value in (settings or {}).items())
     if record["encoder"] == SHIPPED_ENCODER:  # which no hub has
         encoder = f"emo_nb.model.find_encoder({encoder})"
     return f"""This folder holds what was trained, without the encoder. The folder `model`, beside this one, holds all of it
@@ -344,7 +347,7 @@ and is the simpler choice. On an encoder that you have already:
 
     from peft import PeftModel
     from transformers import AutoModelForSequenceClassification
-    encoder = AutoModelForSequenceClassification.from_pretrained({encoder}, num_labels={n_labels})
+    encoder = AutoModelForSequenceClassification.from_pretrained({encoder}, {given})
     model = PeftModel.from_pretrained(encoder, "this folder")
 
 Its outputs are in the order of the labels above."""

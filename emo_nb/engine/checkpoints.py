@@ -32,6 +32,7 @@ _NO_LIMIT = 10**9  # tokens; transformers writes 1e30 where a tokenizer knows no
 _TWO_HALVES = "a model of an encoder and a decoder is not trained as a classifier here"
 _NOT_TRAINED = {
     **dict.fromkeys(("t5", "mt5", "umt5"), _TWO_HALVES),
+    "xlnet": "this architecture's classifier reads the last place of a batch, which may be padding",
     "fnet": "this architecture reads the padding of a batch as text, so that an answer would depend on the other texts",
 }
 
