@@ -6,10 +6,10 @@
 __all__ = ['SCORES', 'probabilities', 'decide_labels', 'prediction_table', 'truth_and_predicted', 'by_corpus', 'label_scores',
            'weighted_scores', 'bootstrap_weights', 'group_keys', 'confidence_intervals', 'log_loss', 'fit_temperature',
            'calibration_curve', 'calibration_error', 'f1_curve', 'choose_thresholds', 'compute_metrics',
-           'metrics_table']
+           'metrics_table', 'restrict_predictions', 'restricted_metrics']
 
 # %% ../nbs/prototype/09_evaluate.ipynb #1c12f73f
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -236,3 +236,35 @@ def metrics_table(metrics: dict[str, Any]) -> pd.DataFrame:
     "The overall scores of `compute_metrics`, one row a corpus."
     columns = [*SCORES, "majority", "calibration_error", "rows"]
     return pd.DataFrame({name: {c: m[c] for c in columns} for name, m in metrics.items()}).T.astype({"rows": int})
+
+# %% ../nbs/prototype/09_evaluate.ipynb #restrict1
+def restrict_predictions(table: pd.DataFrame, labels: Sequence[str], kept: Sequence[str]) -> pd.DataFrame:
+    """The prediction table of a model that can say no label but those in `kept`, which the true labels are among.
+
+    `table` is a prediction table of `labels`. Where each row has one true label, the most probable one of `kept` is
+    predicted; otherwise those predicted labels that are in `kept`. Raises `ConfigError` where one of `kept` is no label.
+    """
+    if unknown := sorted(set(kept) - set(labels)):
+        raise ConfigError(f"{unknown[0]!r} is not a label of the model; give some of {', '.join(map(repr, labels))}")
+    kept = [label for label in labels if label in kept]
+    proba, true = table[kept].to_numpy(), split_labels(table.label)
+    predicted = encode_labels(split_labels(table.predicted), labels)[:, np.isin(labels, kept)].astype(bool)
+    if all(len(of_row) == 1 for of_row in true):
+        predicted = decide_labels(proba)
+    restricted = table.drop(columns=[label for label in labels if label not in kept])
+    return restricted.assign(predicted=join_labels(decode_labels(predicted, kept)), confidence=proba.max(axis=1))
+
+# %% ../nbs/prototype/09_evaluate.ipynb #restrict5
+def restricted_metrics(
+    table: pd.DataFrame,
+    labels: Sequence[str],
+    kept: Iterable[str] | None = None,  # default: those that are a true label of some row
+    thresholds: np.ndarray | None = None,
+) -> dict[str, Any]:
+    "`compute_metrics` of `restrict_predictions`, each corpus by a name that says how many labels the model could say."
+    occurring = {label for of_row in split_labels(table.label) for label in of_row}
+    names = occurring if kept is None else set(kept)
+    kept = [label for label in labels if label in names]
+    chosen = None if thresholds is None else thresholds[[list(labels).index(label) for label in kept]]
+    metrics = compute_metrics(restrict_predictions(table, list(labels), kept), kept, chosen)
+    return {f"{corpus}, no label but {', '.join(kept)}": scores for corpus, scores in metrics.items()}

@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 from helpers import COMMAND, check_mistake, plain, write_own
 
-from emo_nb import Config, open_run
+from emo_nb import Config, ConfigError, evaluate_run, open_run
 from emo_nb.corpora import as_tidy, read_table
+from emo_nb.evaluate import restrict_predictions
 from emo_nb.explore import label_overview
 from emo_nb.report import Run
 from emo_nb.run import load_examples, make_splits
@@ -127,6 +128,27 @@ def test_rows_without_a_label_are_tested_and_the_run_is_evaluated_again(marked, 
     assert code == 0 and f"macro-F1 {marked.metrics['marks']['macro_f1']:.3f}" in out, err
     code, out, err = emo("evaluate", marked.folder, *data, *MARKS, "--unlabelled", "drop")
     assert code == 0 and "80 test rows" in out, err
+
+
+def test_a_model_is_scored_as_if_it_knew_the_labels_of_the_table_alone_beside_the_free_score(here, tiny, marked, emo):
+    write_own(here / "own.csv", ("joy", "anger"), each=12)
+    code, out, err = emo("evaluate", tiny.folder, "--data", "own.csv", *OWN, "--restrict", "--out", "scores.json")
+    assert code == 0 and "own: macro-F1" in out and "own, no label but anger, joy: macro-F1" in out, err
+    scores = json.loads((here / "scores.json").read_text())
+    free, restricted = scores["own"], scores["own, no label but anger, joy"]
+    assert restricted["accuracy"] >= free["accuracy"] and restricted["rows"] == 24
+    table, classifier = evaluate_run(tiny.folder, "own.csv", "text", "label", show_progress_bar=False)
+    said = table[["anger", "joy"]].idxmax(axis=1)
+    assert restricted["accuracy"] == pytest.approx((said == table.label).mean(), abs=1e-4)
+    (here / "map.json").write_text('{"joy": "joy", "anger": "sadness"}')
+    code, out, _ = emo("evaluate", tiny.folder, "--data", "own.csv", *OWN, "--map", "map.json", "--restrict")
+    assert code == 0 and "own, no label but joy, sadness: macro-F1" in out
+    several = marked.predictions[marked.predictions.label.isin(["joy|fear", "fear|joy", "joy", "fear"])]
+    kept = restrict_predictions(several, marked.config["labels"], ["fear", "joy"])
+    expected = ["|".join(set(one.split("|")) - {"anger"}) for one in several.predicted]
+    assert [set(one.split("|")) for one in kept.predicted] == [set(one.split("|")) for one in expected]
+    with pytest.raises(ConfigError, match="'calm' is not a label of the model"):
+        restrict_predictions(table, classifier.labels, ["calm"])
 
 
 def test_files_called_train_and_test_are_kept_apart(here):

@@ -104,6 +104,12 @@ def evaluate(
     *,
     columns: dict[str, Any],
     map_file: MapFile = None,
+    restrict: Annotated[
+        bool,
+        typer.Option(
+            "--restrict", help="Also score the model as if it could say no label but those that the table or --map has."
+        ),
+    ] = False,
     out: Annotated[
         Path | None, typer.Option(help="Write the scores to this file as well, as JSON. A file that is there is kept.")
     ] = None,
@@ -115,7 +121,7 @@ def evaluate(
     example, {"glad": "joy", "cross": "anger"}, and the command is
     emo-nb evaluate runs/mine --data own.csv --text-col text --label-col label --map map.json
     """
-    from ..evaluate import compute_metrics
+    from ..evaluate import compute_metrics, restricted_metrics
     from ..io.files import atomic_file, check_output_file
     from ..run import evaluate_run
 
@@ -124,6 +130,9 @@ def evaluate(
     label_map, in_terminal = read_label_map(map_file), sys.stderr.isatty()
     table, classifier = evaluate_run(folder, data, label_map=label_map, show_progress_bar=in_terminal, **columns)
     metrics = compute_metrics(table, classifier.labels, classifier.thresholds)
+    if restrict:
+        names = set(label_map.values()) if label_map else None
+        metrics |= restricted_metrics(table, classifier.labels, names, classifier.thresholds)
     print_metrics(metrics)
     if out:
         with atomic_file(out) as temporary:
