@@ -146,8 +146,8 @@ def comparison_table(task: str) -> pd.DataFrame:
     """The score of each model on a task, the best first: published ones, baselines, and emo_nb's with both methods.
 
     Of the published ones those only that can be compared: read at their source, with split and thresholds stated, and
-    thresholds chosen without the test rows. Macro-F1 for a multi-label task, accuracy otherwise. emo_nb's are means over seeds; `low` and `high` are the
-    interval of the first seed. A name ends with where a published model's thresholds come from, and with its size.
+    thresholds chosen without the test rows; a name is followed by size and thresholds. Macro-F1 for a multi-label task,
+    accuracy otherwise. emo_nb's are means over seeds; `low` and `high` are the interval of the first seed.
     """
     published = pd.DataFrame(load_result("published")["models"])
     others = published[(published.task == task) & published.apart.isna()]
@@ -157,7 +157,7 @@ def comparison_table(task: str) -> pd.DataFrame:
     result = load_result(task)
     score, corpus = others.score.iloc[0], next(iter(result["baselines"]["majority"]))
     rows = [
-        {"name": f"{one.model}, {one.thresholds or 'one label'} ({one.million_parameters:,}M)", "score": one.value}
+        {"name": f"{one.model}, {one.million_parameters:,}M; {one.thresholds or 'one label'}", "score": one.value}
         for one in others.itertuples()
     ]
     for name, metrics in result["baselines"].items():
