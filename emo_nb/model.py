@@ -312,7 +312,10 @@ def load_model(folder: Path) -> tuple[Checkpoint, Any]:
     Raises `ModelError` where the folder holds none, no safetensors, or weights, config and tokenizer that do not
     belong together.
     """
-    return load_checkpoint(folder), load_tokenizer(folder)
+    checkpoint, tokenizer = load_checkpoint(folder), load_tokenizer(folder)
+    if checkpoint.config.pad_token_id is None:  # a decoder finds the end of a text by it
+        checkpoint.config.pad_token_id = tokenizer.pad_token_id
+    return checkpoint, tokenizer
 
 # %% ../nbs/prototype/07_model.ipynb #5b1d7e02
 def load_shipped(name: str) -> tuple[Checkpoint, Any]:

@@ -9,7 +9,7 @@ import torch
 from encoders import SMALL, TEXTS, make_small, natural_pooling, probabilities_elsewhere
 from helpers import change_json
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
 from emo_nb import ModelError
 from emo_nb.engine.pooling import MEAN_LAYERS, OWN_OPTIONS
@@ -146,3 +146,17 @@ def test_a_head_for_other_labels_is_replaced_and_that_is_said(family, labels, tm
         else:
             torch.testing.assert_close(tensor, before[name], atol=0, rtol=0)
     assert "brings a classification head for other labels" in caplog.text
+
+
+def test_a_decoder_without_a_padding_token_is_trained_and_predicts_in_company_as_alone(tmp_path):
+    make_small(tmp_path / "encoder", "gpt2", pad_token_id=None)
+    make_small(tmp_path / "classifier", "gpt2", None, AutoModelForSequenceClassification, pad_token_id=None)
+    for name in ("encoder", "classifier"):
+        file = str(tmp_path / name / "tokenizer.json")
+        change_json(tmp_path / name / "tokenizer.json", padding=None)
+        PreTrainedTokenizerFast(tokenizer_file=file, eos_token="[SEP]").save_pretrained(tmp_path / name)
+    model = new_classifier(tmp_path / "encoder", ["no", "yes"])
+    assert model.config.pad_token_id == load_tokenizer(tmp_path / "encoder").pad_token_id == 102
+    classifier = TrainedClassifier.from_pretrained(tmp_path / "classifier", "cpu", "float32")
+    alone = np.concatenate([classifier.predict_proba([text]) for text in TEXTS])
+    np.testing.assert_allclose(classifier.predict_proba(TEXTS), alone, atol=1e-5)

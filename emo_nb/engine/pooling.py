@@ -127,7 +127,7 @@ def choose_head(config: Any, pooling: str | None, name: str) -> str:
     if pooling in options:
         config.classifier_pooling = options[pooling]
         return "option"
-    if pooling in (None, {"first": "cls", "last": "last"}[reads]):
+    if pooling in (None, "last" if reads == "last" else "cls"):
         return reads
     if pooling == "mean" and config.model_type in MEAN_LAYERS:
         config.num_hidden_layers += 1
