@@ -18,7 +18,7 @@ import pandas as pd
 from sklearn import exceptions
 from sklearn.base import BaseEstimator, ClassifierMixin
 
-from .config import Method, TrainConfig
+from .config import Dtype, Method, TrainConfig
 from .core import ConfigError, DataError, ModelError, first_line, is_interactive, logger
 from .encode import decode_labels
 from .engine.label_forms import Labels, read_labels
@@ -351,6 +351,7 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):
         folder: str | Path,
         evaluation: Evaluation | None = None,  # for the model card
         dataset: str | None = None,  # id on the hub of the data that were evaluated on
+        dtype: Dtype | None = None,  # number format of the weights in the file; by default as they are
     ) -> None:
         """Save as a transformers checkpoint with a model card; `from_pretrained` and plain transformers open it.
 
@@ -359,7 +360,7 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):
         from .report import write_memory_card
 
         trained, folder = self.trained, Path(folder)
-        trained.save_pretrained(folder)
+        trained.save_pretrained(folder, dtype)
         if hasattr(self, "rows_"):  # of a loaded one, emo_nb does not know how it was made
             metrics = None if evaluation is None else evaluation.metrics
             write_memory_card(folder, trained, self.get_params(), self.rows_, metrics, dataset)

@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from copy import deepcopy
 from itertools import islice
 from numbers import Integral, Real
 from pathlib import Path
@@ -28,10 +29,11 @@ from typing import Any, Literal, get_args
 import numpy as np
 import pandas as pd
 
+from .config import Dtype
 from .core import ConfigError, ModelError, TextError, first_line, logger
 from .encode import decode_labels, join_labels, pad_batch, token_batches
 from .engine.checkpoints import Checkpoint, is_multi_label, label_names, quiet_transformers, saved_thresholds
-from .engine.device import Backend, choose_backend, compute_alone_after_fork
+from .engine.device import Backend, check_dtype, choose_backend, compute_alone_after_fork
 from .engine.forward import prepare_for_inference
 from .engine.memory import is_out_of_memory, release_memory
 from .evaluate import choose_thresholds, fit_temperature, probabilities
@@ -406,10 +408,18 @@ class TrainedClassifier(LabelScorer):
         how = (self.device, self.dtype, self.long_texts)
         return _open_pickle, (type(self), self.checkpoint, self.tokenizer, *how)
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        "Save the model and its tokenizer as a transformers checkpoint, which `from_pretrained` opens."
+    def save_pretrained(self, folder: str | Path, dtype: Dtype | None = None) -> None:
+        """Save the model and its tokenizer as a transformers checkpoint, which `from_pretrained` opens.
+
+        dtype is the number format of the weights in the file, by default the one that they have: float16 takes half of
+        the space of float32. Raises `ConfigError` for another.
+        """
+        import torch
+
+        check_dtype(dtype)
+        model = self.model if dtype is None else deepcopy(self.model).to(getattr(torch, dtype))
         with quiet_transformers():
-            self.model.save_pretrained(folder)
+            model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
 
     def for_bulk(self) -> "TrainedClassifier":

@@ -16,6 +16,7 @@ import pytest
 import torch
 from datasets import Dataset
 from helpers import refusal, settle
+from safetensors.torch import load_file
 from scipy.sparse import csr_matrix
 from sklearn import exceptions
 from sklearn.base import clone
@@ -173,6 +174,17 @@ def test_numbers_come_back_as_numbers_also_from_a_folder(tmp_path):
     fitted.save_pretrained(tmp_path / "numbers")
     for classifier in (fitted, EmotionClassifier.from_pretrained(tmp_path / "numbers")):
         assert classifier.classes_.tolist() == [5, 6] and set(classifier.predict(TEXTS[:9])) <= {5, 6}
+
+
+def test_weights_are_saved_in_the_format_that_is_asked_for(single, tmp_path):
+    for dtype in (None, "float16", "bfloat16"):
+        single.save_pretrained(tmp_path / str(dtype), dtype=dtype)
+        stored = load_file(tmp_path / str(dtype) / "model.safetensors")
+        assert {tensor.dtype for tensor in stored.values()} == {getattr(torch, dtype or "float32")}
+        again = EmotionClassifier.from_pretrained(tmp_path / str(dtype)).predict_proba(TEXTS[:9])
+        np.testing.assert_allclose(again, single.predict_proba(TEXTS[:9]), atol=0.02)
+    with refusal(ConfigError, "number format 'int8'"):
+        single.save_pretrained(tmp_path / "int8", dtype="int8")
 
 
 # Dev rows, groups and weights

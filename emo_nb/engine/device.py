@@ -42,9 +42,7 @@ def choose_backend(device: str | None = None, dtype: str | None = None, attentio
         raise ConfigError("a GPU was asked for, but torch finds none; leave the device out, or choose cpu")
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     best, reason = (best_gpu_dtype if device == "cuda" else best_cpu_dtype)()
-    known = ("float32", "bfloat16", "float16")
-    if dtype not in (None, *known):
-        raise ConfigError(f"there is no number format {dtype!r}; choose one of: {', '.join(known)}")
+    check_dtype(dtype)
     if attention not in (None, "eager", "sdpa"):
         raise ConfigError(f"there is no attention {attention!r}; choose one of: eager, sdpa")
     if device == "cpu" and dtype == "bfloat16" != best:
@@ -53,6 +51,13 @@ def choose_backend(device: str | None = None, dtype: str | None = None, attentio
     elif dtype:
         reason = f"asked for; {best} would suit ({reason})"
     return Backend(device, dtype or best, attention, reason)
+
+
+def check_dtype(dtype: str | None) -> None:
+    "Raise `ConfigError` for a number format that models are not computed or stored in."
+    known = ("float32", "bfloat16", "float16")
+    if dtype not in (None, *known):
+        raise ConfigError(f"there is no number format {dtype!r}; choose one of: {', '.join(known)}")
 
 
 def best_cpu_dtype() -> tuple[str, str]:
