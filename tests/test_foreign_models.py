@@ -286,6 +286,7 @@ SOUND = {
     "beside a pickle": beside_a_pickle,
     "old names": tensors(with_tensorflow_names),
     "position ids": tensors(with_position_ids),
+    "from several GPUs": tensors(lambda weights: {f"module.{name}": each for name, each in weights.items()}),
     "float64": tensor(OUTPUT, lambda t: t.double()),
     "code of a tokenizer": with_code(
         "tokenizer_config.json", auto_map={"AutoTokenizer": ["own.Own", None]}, tokenizer_class="Own"

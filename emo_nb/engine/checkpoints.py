@@ -382,11 +382,14 @@ def is_plain_bert(config: Any) -> bool:
 
 
 def _bert_weights(config: Any, file: Path) -> dict[str, Any]:
-    "The weights of a plain BERT classifier, also by the names that TensorFlow gave to layer norms. Raises `ModelError`."
+    """The weights of a plain BERT classifier, also by the names that TensorFlow and torch's wrapper for GPUs gave them.
+
+    Raises `ModelError` where they are not those that the config asks for.
+    """
     from safetensors.torch import load_file
 
     new_names = {".gamma": ".weight", ".beta": ".bias"}
-    weights = load_file(file)
+    weights = {name.removeprefix("module."): tensor for name, tensor in load_file(file).items()}
     for name in [name for name in weights if name.endswith(tuple(new_names))]:
         stem, _, ending = name.rpartition(".")
         weights[stem + new_names[f".{ending}"]] = weights.pop(name)
