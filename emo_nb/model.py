@@ -28,6 +28,7 @@ from emo_nb.engine.checkpoints import (
     check_loading_report,
     check_tokenizer,
     encoder_differences,
+    is_decoder,
     load_checkpoint,
     load_config,
     open_classifier,
@@ -57,6 +58,7 @@ def find_encoder(name: str) -> Path:
 
         return shipped_encoder(bundled_minilm(), cache_dir())
     if os.path.isdir(folder := Path(os.path.expanduser(name))):
+        folder = folder / "model" if (folder / "model" / "config.json").is_file() else folder  # of a run directory
         if not (folder / "config.json").is_file():
             raise ModelError(f"{folder} holds no encoder (no config.json); {_ALTERNATIVES}")
         safetensors_files(folder)
@@ -118,7 +120,8 @@ def load_tokenizer(folder: Path, max_length: int | None = None) -> Any:
     # without a vocabulary, transformers makes a tokenizer for which every word is [UNK]
     if not any(file for pattern in _VOCABULARY_FILES for file in folder.glob(pattern)):
         raise ModelError(f"{folder} has no tokenizer (no tokenizer.json); get the one that belongs to the model")
-    if tokenizer.pad_token is None:  # decoders are trained on texts without gaps
+    tokenizer.padding_side = "right"  # as batches are filled up everywhere here
+    if tokenizer.pad_token is None or is_decoder(config):
         tokenizer.pad_token = padding_token(tokenizer, folder)
     if max_length:
         tokenizer.model_max_length = max_length
@@ -158,11 +161,13 @@ def new_classifier(
         problem_type=f"{'multi' if multi_label else 'single'}_label_classification",
     )
     check_can_classify(config, folder)
+    for setting in [setting for setting in vars(config) if setting.startswith("emo_nb_")]:
+        delattr(config, setting)  # of the classifier that the encoder was
     for setting in _DROPOUTS:
         if hasattr(config, setting):
             setattr(config, setting, dropout)
     head = choose_head(config, pooling_mode(folder), name or folder.name)
-    if config.pad_token_id is None:
+    if config.pad_token_id is None or head == "last":
         config.pad_token_id = load_tokenizer(folder).pad_token_id
     model, report = open_classifier(folder, config, "float32")
     added = f"{added_layer(model)}." if head == "mean" else ".pooler."
@@ -211,8 +216,11 @@ def add_lora(model: Any, rank: int = 16) -> Any:
     config = LoraConfig(
         r=rank, lora_alpha=2 * rank, target_modules=layers, modules_to_save=head, fan_in_fan_out=transposed
     )
-    with quiet_transformers():
-        return get_peft_model(model, config)
+    try:
+        with quiet_transformers():
+            return get_peft_model(model, config)
+    except ValueError as error:  # peft finds no layer of a kind that it knows
+        raise ModelError(f"peft has no LoRA for {type(model).__name__}; train every layer (finetune)") from error
 
 
 def count_parameters(model: Any) -> dict[str, int]:
@@ -313,7 +321,7 @@ def load_model(folder: Path) -> tuple[Checkpoint, Any]:
     belong together.
     """
     checkpoint, tokenizer = load_checkpoint(folder), load_tokenizer(folder)
-    if checkpoint.config.pad_token_id is None:  # a decoder finds the end of a text by it
+    if checkpoint.config.pad_token_id is None or is_decoder(checkpoint.config):  # which finds the end of a text by it
         checkpoint.config.pad_token_id = tokenizer.pad_token_id
     return checkpoint, tokenizer
 

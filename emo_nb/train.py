@@ -11,6 +11,7 @@ import math
 import re
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -288,6 +289,8 @@ def fit(
 
     settings = (settings or TrainConfig()).resolved()
     backend = backend or choose_backend()
+    if model.config.model_type == "deberta":  # whose mask is a number that the other formats do not have
+        backend = replace(backend, dtype="float32")
     args = training_arguments(settings, folder, backend, seed, show_progress_bar)
     resume_from = _agree_on_checkpoint(args, folder)
     start, interrupt = time.perf_counter(), DeferredInterrupt()

@@ -11,7 +11,7 @@ from helpers import change_json
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
-from emo_nb import ModelError
+from emo_nb import EmotionClassifier, ModelError
 from emo_nb.engine.pooling import MEAN_LAYERS, OWN_OPTIONS
 from emo_nb.model import load_tokenizer, new_classifier
 from emo_nb.predict import TrainedClassifier
@@ -27,6 +27,61 @@ def test_an_encoder_trains_and_what_is_saved_opens_in_transformers_and_in_peft(f
     np.testing.assert_allclose(classifier.predict_proba(TEXTS), expected, atol=1e-5)
     if family != "convbert":  # whose convolutions read the padding beside a text
         np.testing.assert_allclose(classifier.predict_proba(TEXTS[:1]), expected[:1], atol=1e-5)
+
+
+SENTENCES = [f"{word} text {i}" + " more" * (i % 5) for i in range(8) for word in ("good", "bad")]
+MOODS = ["glad", "cross"] * 8
+
+
+@pytest.mark.parametrize("family", SMALL)
+def test_an_encoder_is_fitted_in_the_machines_own_format_and_what_is_saved_answers_alike(family, tmp_path):
+    folder = make_small(tmp_path / "encoder", family, natural_pooling(family))
+    fitted = EmotionClassifier(str(folder), epochs=1, show_progress_bar=False).fit(SENTENCES, MOODS)
+    fitted.save_pretrained(tmp_path / "saved")
+    again = EmotionClassifier.from_pretrained(tmp_path / "saved")
+    np.testing.assert_allclose(again.predict_proba(SENTENCES), fitted.predict_proba(SENTENCES), atol=1e-5)
+    assert (again.predict(SENTENCES) == fitted.predict(SENTENCES)).all()
+
+
+def test_a_fitted_classifier_as_an_encoder_leaves_nothing_of_its_labels_and_thresholds(tmp_path):
+    folder = make_small(tmp_path / "encoder", "bert", "mean_tokens")
+    quick = {"epochs": 1, "show_progress_bar": False}
+    EmotionClassifier(str(folder), **quick).fit(SENTENCES, [["joy"], ["joy", "sad"]] * 8).save_pretrained(
+        tmp_path / "a"
+    )
+    EmotionClassifier(str(tmp_path / "a"), **quick).fit(SENTENCES, [1, 0] * 8).save_pretrained(tmp_path / "b")
+    last = EmotionClassifier(str(tmp_path / "b"), **quick).fit(SENTENCES, MOODS)
+    last.save_pretrained(tmp_path / "c")
+    again = EmotionClassifier.from_pretrained(tmp_path / "c")
+    assert again.predict(SENTENCES).tolist() == last.predict(SENTENCES).tolist()
+    assert again.classes_.tolist() == ["cross", "glad"]
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt2"])
+def test_what_is_trained_from_weights_of_several_gpus_opens_in_transformers(family, tmp_path):
+    folder = make_small(tmp_path / "encoder", family)
+    stored(STORED["from several GPUs"])(folder)
+    fitted = EmotionClassifier(str(folder), epochs=1, show_progress_bar=False).fit(SENTENCES, MOODS)
+    fitted.save_pretrained(tmp_path / "saved")
+    _, report = AutoModelForSequenceClassification.from_pretrained(tmp_path / "saved", output_loading_info=True)
+    assert not any(report.values())
+
+
+def test_a_decoder_reads_the_token_that_its_tokenizer_ends_a_text_with(tmp_path):
+    folder = make_small(tmp_path, "qwen3", "lasttoken", pad_token_id=None, max_position_embeddings=64)
+    change_json(folder / "tokenizer.json", padding=None)  # its texts end in [SEP], which is to be the padding as well
+    names = {"eos_token": "[SEP]", "pad_token": "[SEP]", "unk_token": "[UNK]"}
+    PreTrainedTokenizerFast(
+        tokenizer_file=str(folder / "tokenizer.json"), padding_side="left", **names
+    ).save_pretrained(folder)
+    tokenizer, model = load_tokenizer(folder), new_classifier(folder, ["no", "yes"]).eval()
+    assert tokenizer.pad_token_id == model.config.pad_token_id != tokenizer.eos_token_id
+    assert tokenizer.padding_side == "right" and tokenizer.model_max_length == 64
+    one, other = (tokenizer(text, return_tensors="pt", return_token_type_ids=False) for text in ("a b", "a b c"))
+    other["input_ids"][0, :-1] = one["input_ids"][0, 1]
+    with torch.no_grad():
+        states = model.base_model(**other).last_hidden_state[0, -1]
+        torch.testing.assert_close(model(**other).logits[0], model.score(states))
 
 
 @pytest.mark.parametrize("family", MEAN_LAYERS)
@@ -62,6 +117,7 @@ STEPS = [
         ("bert", {"pooling_mode_max_tokens": True}, [], "by max"),
         ("bert", {"pooling_mode": ["mean", "max"]}, [], r"by mean \+ max"),
         ("bert", {"pooling_mode_cls_token": True}, STEPS, r"by cls \+ dense"),
+        ("modernbert", {"pooling_mode_max_tokens": True}, [], "by max.* its option 'cls'"),
         ("distilbert", {"pooling_mode_weightedmean_tokens": True}, [], "by weighted mean"),
         ("roberta", {"pooling_mode": "lasttoken"}, [], "by last"),
         ("albert", {"pooling_mode_mean_tokens": True}, [], "by mean"),
@@ -90,7 +146,7 @@ def test_a_list_of_steps_that_is_none_is_refused(tmp_path):
         new_classifier(folder, ["no", "yes"])
 
 
-@pytest.mark.parametrize("family", ["t5", "bart", "fnet", "xlnet", "vit", "clip"])
+@pytest.mark.parametrize("family", ["t5", "bart", "fnet", "xlnet", "nystromformer", "vit", "clip"])
 def test_an_architecture_that_cannot_be_trained_is_refused_before_anything_is_read(family, tmp_path):
     AutoConfig.for_model(family).save_pretrained(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"")

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core import RESERVED_COLUMNS, ModelError, first_line, logger, read_json_object
+from ..core import RESERVED_COLUMNS, ModelError, first_line, logger, read_json_object, warn_once
 
 GET_ANEW = "get the model anew"
 PROBLEM_TYPES = (None, "single_label_classification", "multi_label_classification")
@@ -30,10 +30,13 @@ _BUFFERS = (
 
 _NO_LIMIT = 10**9  # tokens; transformers writes 1e30 where a tokenizer knows none
 _TWO_HALVES = "a model of an encoder and a decoder is not trained as a classifier here"
+_COMPANY = "with this architecture, an answer would depend on the other texts of its batch"
 _NOT_TRAINED = {
     **dict.fromkeys(("t5", "mt5", "umt5"), _TWO_HALVES),
+    "xmod": "this architecture has to be told the language of each text",
+    **dict.fromkeys(("nystromformer", "yoso", "reformer"), _COMPANY),
     "xlnet": "this architecture's classifier reads the last place of a batch, which may be padding",
-    "fnet": "this architecture reads the padding of a batch as text, so that an answer would depend on the other texts",
+    "fnet": _COMPANY,
 }
 
 # Architectures whose position ids begin at 0; the others' begin after the padding token's id.
@@ -352,9 +355,9 @@ def open_classifier(folder: Path, config: Any, dtype: str = "auto") -> tuple[Any
     import torch
     from transformers import AutoModelForSequenceClassification
 
-    stored = check_weights(safetensors_files(folder))
+    files = safetensors_files(folder)
+    stored, is_wrapped = check_weights(files), _are_wrapped(files)
     options = {"use_safetensors": True, "trust_remote_code": False, "attn_implementation": "eager", "dtype": dtype}
-    options |= {"key_mapping": {r"^module\.": ""}}
     options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}  # they are in the report
     try:
         with quiet_transformers():
@@ -365,13 +368,26 @@ def open_classifier(folder: Path, config: Any, dtype: str = "auto") -> tuple[Any
                     f"{folder}: its weights are {stored:,} numbers, but config.json asks for "
                     f"{wanted.num_parameters():,}; {GET_ANEW}"
                 )
-            return AutoModelForSequenceClassification.from_pretrained(folder, config=config, **options)
+            if is_wrapped:
+                options["key_mapping"] = {r"^module\.": ""}
+            model, report = AutoModelForSequenceClassification.from_pretrained(folder, config=config, **options)
+            if is_wrapped:
+                model._weight_conversions = None  # or transformers would put the prefix back on saving
+            return model, report
     except ModelError:
         raise
     except Exception as error:  # each architecture has errors of its own
         raise ModelError(
             f"{folder} cannot be opened as a classifier ({first_line(error)}); use another model"
         ) from error
+
+
+def _are_wrapped(files: Sequence[Path]) -> bool:
+    "Whether the names of the weights begin with the prefix that torch's wrapper for several GPUs leaves."
+    from safetensors import safe_open
+
+    with safe_open(files[0], "pt") as tensors:
+        return all(name.startswith("module.") for name in tensors.keys())  # noqa: SIM118 (it is not a dict)
 
 
 def is_plain_bert(config: Any) -> bool:
@@ -424,12 +440,29 @@ def _bert_shapes(config: Any) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+def is_decoder(config: Any) -> bool:
+    "Whether a token sees only those before it, so that the last one has read the text."
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as causal
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as masked
+
+    return config.model_type in causal and config.model_type not in masked
+
+
 def padding_token(tokenizer: Any, folder: Path) -> str:
-    "A token of the tokenizer to fill batches up with, where it has none of its own. `ModelError` where none suits."
-    for token in (tokenizer.eos_token, tokenizer.unk_token):
-        if token is not None:
-            return str(token)
-    raise ModelError(f"{folder}: its tokenizer has no token to fill batches up with (pad_token); set one")
+    """A token of the tokenizer to fill batches up with, of a decoder, which reads the last token that is another one.
+
+    It should therefore not be one that the tokenizer ends a text with; where there is no other, a warning says so.
+    Raises `ModelError` where the tokenizer has no special token at all.
+    """
+    ids = tokenizer("a")["input_ids"]
+    known = (tokenizer.pad_token, tokenizer.eos_token, tokenizer.unk_token, *tokenizer.all_special_tokens)
+    tokens = [str(token) for token in known if token is not None]
+    if not tokens:
+        raise ModelError(f"{folder}: its tokenizer has no token to fill batches up with (pad_token); set one")
+    if free := [token for token in tokens if tokenizer.convert_tokens_to_ids(token) not in ids]:
+        return free[0]
+    warn_once(f"{folder}: {tokens[0]!r} ends each text and fills batches up as well; the token before it is read")
+    return tokens[0]
 
 
 def check_tokenizer(tokenizer: Any, config: Any, folder: Path) -> None:
@@ -449,6 +482,10 @@ def check_tokenizer(tokenizer: Any, config: Any, folder: Path) -> None:
         )
     positions = getattr(config, "max_position_embeddings", None)
     if isinstance(positions, int) and positions > 0:  # XLNet, which has no limit, says -1
-        first = 0 if config.model_type in _POSITIONS_FROM_ZERO else (config.pad_token_id or 0) + 1
-        longest = min(longest, positions - first)
+        from_zero = config.model_type in _POSITIONS_FROM_ZERO or is_decoder(config)
+        longest = min(longest, positions - (0 if from_zero else (config.pad_token_id or 0) + 1))
+        if longest < 4:
+            raise ModelError(
+                f"{folder}: config.json gives the model {positions} positions, too few for a text; use another"
+            )
     tokenizer.model_max_length = longest if longest < _NO_LIMIT else 512

@@ -93,12 +93,13 @@ def merged_lora_forwards(model: Any) -> dict[Any, Any]:
 
 
 def _is_plain_lora(layer: Any) -> bool:
-    "Whether a layer has one adapter, a bias, no dropout and no variant of LoRA."
+    "Whether a layer is a linear one with one adapter, a bias, no dropout and no variant of LoRA."
     import torch
 
     adapters = layer.active_adapters
     return (
-        layer.base_layer.bias is not None
+        isinstance(layer.base_layer, torch.nn.Linear)  # GPT-2's have their weights transposed
+        and layer.base_layer.bias is not None
         and len(adapters) == 1
         and not layer.lora_variant
         and isinstance(layer.lora_dropout[adapters[0]], torch.nn.Identity)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..core import ModelError, logger, read_json_object
-from .checkpoints import GET_ANEW
+from .checkpoints import GET_ANEW, is_decoder
 
 # The poolings by sentence-transformers' names: as switches in its older settings, and in the newer ones
 _POOLINGS = {
@@ -92,8 +92,8 @@ def pooling_mode(folder: Path) -> str | None:
     modes = [mode for switch, mode in _POOLINGS.items() if settings.get(switch)]
     if named := settings.get("pooling_mode"):
         modes = [_NEWER_NAMES.get(name, name) for name in map(str, named if isinstance(named, list) else [named])]
-    dense = ["dense"] if any(kind == "Dense" for kind, _ in steps) else []
-    return " + ".join([*modes, *dense]) or None
+    others = [kind.lower() for kind, _ in steps if kind not in ("Transformer", "Pooling", "Normalize")]
+    return " + ".join([*modes, *others]) or None
 
 
 def _steps(folder: Path) -> list[tuple[str, str]]:
@@ -109,23 +109,14 @@ def _steps(folder: Path) -> list[tuple[str, str]]:
         raise ModelError(f"{file} does not list the steps of an encoder; {GET_ANEW}") from error
 
 
-def is_decoder(config: Any) -> bool:
-    "Whether a token sees only those before it, so that the last one has read the text."
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as causal
-    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as masked
-
-    return config.model_type in causal and config.model_type not in masked
-
-
 def choose_head(config: Any, pooling: str | None, name: str) -> str:
     """What a new classifier reads: `first`, `last`, the architecture's `option`, or the `mean` of an added layer.
 
     Changes the config accordingly. Where it is not the encoder's own pooling, a warning says so, with its name.
     """
-    reads = "last" if is_decoder(config) else "first"
-    options = OWN_OPTIONS.get(config.model_type, {})
-    if pooling in options:
-        config.classifier_pooling = options[pooling]
+    options, reads = OWN_OPTIONS.get(config.model_type), "last" if is_decoder(config) else "first"
+    if options and pooling in (None, *options):
+        config.classifier_pooling = options[pooling] if pooling else config.classifier_pooling
         return "option"
     if pooling in (None, "last" if reads == "last" else "cls"):
         return reads
@@ -133,13 +124,13 @@ def choose_head(config: Any, pooling: str | None, name: str) -> str:
         config.num_hidden_layers += 1
         return "mean"
     logger.warning(
-        "%s was trained to sum up a text by %s; a classifier of its kind (%s) cannot, and begins from the %s token",
+        "%s was trained to sum up a text by %s; a classifier of its kind (%s) cannot, and begins from %s",
         name,
         pooling,
         config.model_type,
-        reads,
+        f"its option {config.classifier_pooling!r}" if options else f"the {reads} token",
     )
-    return reads
+    return "option" if options else reads
 
 
 def added_layer(model: Any) -> str:
