@@ -25,19 +25,15 @@ from emo_nb.engine.checkpoints import (
     Checkpoint,
     check_can_classify,
     check_label_names,
-    check_loading_report,
-    check_tokenizer,
-    encoder_differences,
-    is_decoder,
     load_checkpoint,
     load_config,
     open_classifier,
-    padding_token,
     quiet_transformers,
     renew_head,
-    safetensors_files,
 )
 from .engine.pooling import added_layer, choose_head, init_mean_pooling, pooling_mode
+from .engine.tokenizers import check_tokenizer, is_decoder, padding_token
+from .engine.weights import check_loading_report, encoder_differences, safetensors_files
 from .engine.shipped import MAX_LENGTH, SHIPPED, SHIPPED_ENCODER, shipped_checkpoint, shipped_encoder
 
 # %% ../nbs/prototype/07_model.ipynb #b7dfcba3
@@ -136,6 +132,15 @@ _DROPOUTS = (
 )
 
 
+def _begin_anew(config: Any, dropout: float) -> None:
+    "Set the dropout of the encoder, and forget what emo_nb wrote of the classifier that it was before."
+    for setting in [setting for setting in vars(config) if setting.startswith("emo_nb_")]:
+        delattr(config, setting)
+    for setting in _DROPOUTS:
+        if hasattr(config, setting):
+            setattr(config, setting, dropout)
+
+
 def new_classifier(
     folder: Path,  # of the encoder
     labels: Sequence[str],
@@ -161,11 +166,7 @@ def new_classifier(
         problem_type=f"{'multi' if multi_label else 'single'}_label_classification",
     )
     check_can_classify(config, folder)
-    for setting in [setting for setting in vars(config) if setting.startswith("emo_nb_")]:
-        delattr(config, setting)  # of the classifier that the encoder was
-    for setting in _DROPOUTS:
-        if hasattr(config, setting):
-            setattr(config, setting, dropout)
+    _begin_anew(config, dropout)
     head = choose_head(config, pooling_mode(folder), name or folder.name)
     if config.pad_token_id is None or head == "last":
         config.pad_token_id = load_tokenizer(folder).pad_token_id

@@ -128,6 +128,14 @@ def weighted_loss(logits: Any, labels: Any, weight: Any) -> Any:
     return (losses * (weight if weight.ndim == 2 else weight[:, None])).mean()
 
 # %% ../nbs/prototype/08_train.ipynb #88d5d0ba
+def _divide(batch: dict[str, Any], n_labels: Any, n_parts: int) -> list[tuple[dict[str, Any], Any]]:
+    "The parts of a batch, none of them empty, each with its own number of labels (None where that is not known)."
+    rows = len(batch["input_ids"])
+    split = zip(*(tensor.tensor_split(min(n_parts, rows)) for tensor in batch.values()), strict=True)
+    parts = [dict(zip(batch, part, strict=True)) for part in split]
+    return [(part, n_labels and n_labels * len(part["input_ids"]) // rows) for part in parts]
+
+
 def _trainer_class() -> Any:
     "The `Trainer` whose batches hold as many tokens each, in whose loss every row counts the same."
     from torch.utils.data import DataLoader
@@ -156,14 +164,8 @@ def _trainer_class() -> Any:
 
         def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
             step, rows = super().training_step, len(inputs["input_ids"])
-            split = zip(*(tensor.tensor_split(min(self.n_parts, rows)) for tensor in inputs.values()), strict=True)
-            parts = [dict(zip(inputs, part, strict=True)) for part in split]
-            if num_items_in_batch is None:
-                counts = [None] * len(parts)
-            else:  # each part's own
-                counts = [num_items_in_batch * len(part["input_ids"]) // rows for part in parts]
             try:
-                return sum(step(model, part, count) for part, count in zip(parts, counts, strict=True))
+                return sum(step(model, *part) for part in _divide(inputs, num_items_in_batch, self.n_parts))
             except RuntimeError as error:
                 if not is_out_of_memory(error) or self.n_parts >= rows or self.args.world_size > 1:
                     raise

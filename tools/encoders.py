@@ -20,8 +20,8 @@ from experiments import write_result
 from peft import PeftModel
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, set_seed
 
-from emo_nb.engine.checkpoints import is_decoder
 from emo_nb.engine.pooling import pooling_mode
+from emo_nb.engine.tokenizers import is_decoder
 from emo_nb.model import (
     adapter_settings,
     add_lora,

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from .checkpoints import is_plain_bert
+from .weights import is_plain_bert
 from .device import FUSED_ATTENTION_FROM
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..core import ModelError, logger, read_json_object
-from .checkpoints import GET_ANEW, is_decoder
+from .tokenizers import is_decoder
+from .weights import GET_ANEW
 
 # The poolings by sentence-transformers' names: as switches in its older settings, and in the newer ones
 _POOLINGS = {
