@@ -261,7 +261,7 @@ def restricted_metrics(
     kept: Iterable[str] | None = None,  # default: those that are a true label of some row
     thresholds: np.ndarray | None = None,
 ) -> dict[str, Any]:
-    "`compute_metrics` of `restrict_predictions`, each corpus by a name that says how many labels the model could say."
+    "`compute_metrics` of `restrict_predictions`, each corpus by a name that says which labels the model could say."
     occurring = {label for of_row in split_labels(table.label) for label in of_row}
     names = occurring if kept is None else set(kept)
     kept = [label for label in labels if label in names]

@@ -16,15 +16,8 @@ from experiments import write_result
 
 from emo_nb import EmotionClassifier, load_corpus
 from emo_nb.encode import encode_labels
-from emo_nb.evaluate import bootstrap_weights, decide_labels
+from emo_nb.evaluate import bootstrap_weights, confidence_intervals, decide_labels
 from emo_nb.report import utc_now
-
-N_SAMPLES = 1000
-
-
-def interval(samples: np.ndarray) -> list[float]:
-    "The middle 95 %."
-    return np.quantile(samples, [0.025, 0.975]).round(4).tolist()
 
 
 def probability_scores(proba: np.ndarray, truth: np.ndarray, weights: np.ndarray) -> dict[str, Any]:
@@ -34,18 +27,20 @@ def probability_scores(proba: np.ndarray, truth: np.ndarray, weights: np.ndarray
         "cross_entropy": -(truth * np.log(proba) + (1 - truth) * np.log(1 - proba)).sum(axis=1),
         "brier": ((proba - truth) ** 2).sum(axis=1),
     }
-    samples = {name: weights @ loss / weights.sum(axis=1) for name, loss in losses.items()}
-    return {
-        name: {"mean": round(float(loss.mean()), 4), "interval": interval(samples[name])}
-        for name, loss in losses.items()
-    }
+    intervals = confidence_intervals(
+        pd.DataFrame({name: weights @ loss / weights.sum(axis=1) for name, loss in losses.items()})
+    )
+    return {name: {"mean": round(float(loss.mean()), 4), "interval": intervals[name]} for name, loss in losses.items()}
 
 
 def agreement(first: np.ndarray, second: np.ndarray, weights: np.ndarray) -> dict[str, Any]:
     "Micro-F1 of the labels of one against those of the other, the same in both directions; (n_rows, n_labels)."
     both, either = (first & second).sum(axis=1), first.sum(axis=1) + second.sum(axis=1)
-    samples = 2 * (weights @ both) / np.maximum(weights @ either, 1)
-    return {"micro_f1": round(float(2 * both.sum() / either.sum()), 4), "interval": interval(samples)}
+    samples = pd.DataFrame({"micro_f1": 2 * (weights @ both) / np.maximum(weights @ either, 1)})
+    return {
+        "micro_f1": round(float(2 * both.sum() / either.sum()), 4),
+        "interval": confidence_intervals(samples)["micro_f1"],
+    }
 
 
 def rater_pairs(raters: pd.DataFrame) -> pd.DataFrame:
@@ -63,7 +58,7 @@ def main() -> None:
     test = frame[frame.split == "test"].drop_duplicates("group").set_index("group")
     rows = raters[raters.group.isin(test.index)]
     truth = encode_labels(rows.labels, labels).astype(bool)
-    weights = bootstrap_weights(rows.group, N_SAMPLES)
+    weights = bootstrap_weights(rows.group)
     proba = classifier.predict_proba(rows.text)
     of_train = encode_labels(frame.labels[frame.split == "train"], labels).mean(axis=0)
     decided = encode_labels(test.labels[rows.group], labels).astype(bool)
@@ -85,7 +80,7 @@ def main() -> None:
         "probabilities": {name: probability_scores(p, truth, weights) for name, p in given.items()},
         "agreement": {
             "the model and a rater": agreement(decide_labels(proba, classifier.thresholds), truth, weights),
-            "a rater and another": agreement(one, other, bootstrap_weights(pairs.group, N_SAMPLES)),
+            "a rater and another": agreement(one, other, bootstrap_weights(pairs.group)),
             "the official labels and one of their raters": agreement(decided, truth, weights),
         },
         "files": {**raw.files, **official.files},
