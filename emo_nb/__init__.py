@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .classifier import EmotionClassifier
+    from .classifier import EmotionClassifier, SoftTargets
     from .config import Config, TrainConfig
     from .core import ConfigError, DataError, EmoNbError, ModelError, SourceError, TextError, UnreachableError
     from .corpora import load_corpus, read_table
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = {
-    "classifier": ("EmotionClassifier",),
+    "classifier": ("EmotionClassifier", "SoftTargets"),
     "predict": ("predict_file",),
     "config": ("Config", "TrainConfig"),
     "run": ("run_experiment", "evaluate_run"),
@@ -32,6 +32,7 @@ _MODULES = {
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 __all__ = [
     "EmotionClassifier",
+    "SoftTargets",
     "predict_file",
     "doubtful",
     "Config",

@@ -65,8 +65,8 @@ class TextDataset:
         self,
         texts: Sequence[str],
         tokenizer: Any,  # a Hugging Face tokenizer; texts are truncated at its model_max_length
-        labels: np.ndarray | None = None,  # (n_texts, n_labels), zeros and ones or probabilities
-        multi_label: bool = False,  # give the row of the matrix as float32, not the number of its one label
+        labels: np.ndarray | None = None,  # (n_texts, n_labels): zeros and ones, or probabilities, which are floats
+        multi_label: bool = False,  # zeros and ones are a row of float32, and not the number of its one label
         weights: np.ndarray | None = None,  # of the rows in the loss, (n_texts,), or of their labels, as `labels`
     ):
         if labels is not None and len(labels) != len(texts):
@@ -75,7 +75,8 @@ class TextDataset:
         self.input_ids = tokenizer(list(texts), truncation=True, **only_ids)["input_ids"]
         self.lengths = np.array([len(ids) for ids in self.input_ids])  # (n_texts,), in tokens
         self.weights = None if weights is None else weights.astype(np.float32)
-        self.labels = labels if labels is None else labels.astype(np.float32) if multi_label else labels.argmax(axis=1)
+        as_numbers = labels is not None and labels.dtype.kind != "f" and not multi_label
+        self.labels = labels if labels is None else labels.argmax(axis=1) if as_numbers else labels.astype(np.float32)
 
     def __len__(self) -> int:
         return len(self.input_ids)

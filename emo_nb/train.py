@@ -29,7 +29,7 @@ from emo_nb.engine.callbacks import (
     last_checkpoint,
     progress_callback,
 )
-from .engine.checkpoints import quiet_transformers
+from .engine.checkpoints import is_multi_label, quiet_transformers
 from .engine.device import Backend, check_can_train, choose_backend, forward_flops, measure_peak_flops
 from .engine.forward import fast_training
 from .engine.memory import is_out_of_memory, release_memory
@@ -114,18 +114,20 @@ def training_arguments(
     )
 
 # %% ../nbs/prototype/08_train.ipynb #weights0
-def weighted_loss(logits: Any, labels: Any, weight: Any) -> Any:
+def weighted_loss(logits: Any, labels: Any, weight: Any = None, multi_label: bool = False) -> Any:
     """The mean loss of a batch in which each row, or each label of each row, has a weight of its own.
 
-    logits are (n_rows, n_labels). labels are class numbers, (n_rows,), for the cross-entropy, or zeros and ones,
-    (n_rows, n_labels), for the binary one; weight is (n_rows,) or, with the latter, (n_rows, n_labels).
+    logits are (n_rows, n_labels); labels are probabilities of that shape or, for the cross-entropy of one label a text,
+    class numbers, (n_rows,). weight is (n_rows,) or, for the binary cross-entropy of several labels, (n_rows, n_labels).
     """
     from torch.nn import functional
 
-    if labels.ndim == 1:
-        return (functional.cross_entropy(logits, labels, reduction="none") * weight).mean()
-    losses = functional.binary_cross_entropy_with_logits(logits, labels, reduction="none")
-    return (losses * (weight if weight.ndim == 2 else weight[:, None])).mean()
+    if multi_label:
+        losses = functional.binary_cross_entropy_with_logits(logits, labels, reduction="none")
+        weight = weight[:, None] if weight is not None and weight.ndim == 1 else weight
+    else:
+        losses = functional.cross_entropy(logits, labels, reduction="none")
+    return (losses if weight is None else losses * weight).mean()
 
 # %% ../nbs/prototype/08_train.ipynb #88d5d0ba
 def _divide(batch: dict[str, Any], n_labels: Any, n_parts: int) -> list[tuple[dict[str, Any], Any]]:
@@ -155,9 +157,10 @@ def _trainer_class() -> Any:
             return loader
 
         def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **others: Any) -> Any:
-            if "weight" in inputs:
-                weight, labels = inputs.pop("weight"), inputs.pop("labels")
-                loss = weighted_loss(model(**inputs).logits, labels, weight)
+            multi_label = is_multi_label(self.model.config)
+            if "weight" in inputs or (inputs["labels"].ndim == 2 and not multi_label):
+                weight, labels = inputs.pop("weight", None), inputs.pop("labels")
+                loss = weighted_loss(model(**inputs).logits, labels, weight, multi_label)
             else:
                 loss = super().compute_loss(model, inputs, return_outputs, **others)
             return loss if return_outputs else loss * (len(inputs["input_ids"]) / self.mean_rows)

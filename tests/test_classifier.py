@@ -32,7 +32,8 @@ from sklearn.utils.class_weight import compute_class_weight
 from test_train import OTHERS, WORDS
 
 from emo_nb import ConfigError, DataError, EmotionClassifier, ModelError, TextError, TrainConfig
-from emo_nb.classifier import NotFittedError, _loss_weights
+from emo_nb.classifier import NotFittedError
+from emo_nb.classifier.loss_weights import loss_weights
 from emo_nb.engine.label_forms import read_labels
 from emo_nb.train import weighted_loss
 
@@ -215,14 +216,14 @@ def test_training_stops_early():
 def test_the_weights_of_rows_and_labels_are_those_of_scikit_learn_and_of_torch():
     labels = read_labels(["a", "a", "a", "b"])
     balanced = compute_class_weight("balanced", classes=labels.classes, y=np.array(["a", "a", "a", "b"]))
-    assert _loss_weights(labels, "balanced", None).tolist() == [*balanced[[0, 0, 0, 1]]]
-    assert _loss_weights(labels, {"b": 3}, [1, 1, 1, 1]).tolist() == [1, 1, 1, 3]
+    assert loss_weights(labels, "balanced", None).tolist() == [*balanced[[0, 0, 0, 1]]]
+    assert loss_weights(labels, {"b": 3}, [1, 1, 1, 1]).tolist() == [1, 1, 1, 3]
     sets = read_labels(pd.DataFrame({"a": [1, 1, 1, 0], "b": [0, 0, 0, 1]}))
     logits, truth = torch.randn(4, 2), torch.tensor(sets.matrix, dtype=torch.float32)
-    weights = torch.tensor(_loss_weights(sets, "balanced", None), dtype=torch.float32)
+    weights = torch.tensor(loss_weights(sets, "balanced", None), dtype=torch.float32)
     pos_weight = torch.tensor([1 / 3, 3.0])
     expected = torch.nn.functional.binary_cross_entropy_with_logits(logits, truth, pos_weight=pos_weight)
-    torch.testing.assert_close(weighted_loss(logits, truth, weights), expected)
+    torch.testing.assert_close(weighted_loss(logits, truth, weights, multi_label=True), expected)
 
 
 def test_rows_without_weight_teach_nothing():

@@ -1,11 +1,4 @@
-"""`EmotionClassifier`: fit on texts and labels in memory, predict, evaluate and save, by scikit-learn's rules.
-
-    clf = EmotionClassifier().fit(texts, labels)
-    clf.predict(texts)
-
-It is a scikit-learn classifier whose samples are texts. What trains it is what trains a run (`emo_nb.train`), and what
-predicts is the `TrainedClassifier` that it holds once it is fitted or loaded.
-"""
+"""`EmotionClassifier`, and the `Evaluation` of one."""
 
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -18,12 +11,10 @@ import pandas as pd
 from sklearn import exceptions
 from sklearn.base import BaseEstimator, ClassifierMixin
 
-from .config import Dtype, Method, TrainConfig
-from .core import ConfigError, DataError, ModelError, first_line, is_interactive, logger
-from .encode import decode_labels
-from .engine.label_forms import Labels, read_labels
-from .evaluate import SCORES, compute_metrics, decide_labels, prediction_table
-from .predict import (
+from ..config import Dtype, Method, TrainConfig
+from ..core import ConfigError, DataError, ModelError, first_line, is_interactive, logger
+from ..evaluate import SCORES, compute_metrics, decide_labels, prediction_table
+from ..predict import (
     BULK_TEXTS,
     MAX_BATCH_TOKENS,
     LongTexts,
@@ -33,14 +24,16 @@ from .predict import (
     count_left_out,
     one_length_warning,
 )
+from .examples import NAME, Examples, check_can_learn, hold_out, log_examples, read_eval_set, read_examples
+from .loss_weights import loss_weights
+from .soft_targets import Lessons, Teacher, make_lessons
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from .engine.device import Backend
+    from ..engine.device import Backend
 
 Thresholds = float | Mapping[str, float]
-NAME = "texts"  # of the user's data, where a corpus has its name
 
 
 class NotFittedError(ModelError, exceptions.NotFittedError):
@@ -58,8 +51,8 @@ class Evaluation:
 
     def plot(self) -> "Figure":
         "The F1 of each label as a figure."
-        from .evaluate import label_scores
-        from .plots import plot_f1
+        from ..evaluate import label_scores
+        from ..plots import plot_f1
 
         return plot_f1(label_scores(self.predictions, list(self.by_label.index)))
 
@@ -194,24 +187,28 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):
         | None = None,  # rows with the same value stay on one side of the split into train and dev
         sample_weight: Iterable[float] | None = None,  # of the rows in the loss
         eval_set: tuple[Iterable[str], Any] | None = None,  # texts and labels of dev, in place of rows split off
+        teacher: Teacher
+        | None = None,  # whose probabilities are half of each target: a classifier, several, SoftTargets
+        unlabelled: Iterable[str] | None = None,  # more texts, whose whole target is the teacher's
     ) -> "EmotionClassifier":
-        """Train on texts and labels; epoch, temperature and thresholds are chosen on dev.
+        """Train on texts and labels, and on what a teacher says; epoch, temperature and thresholds are chosen on dev.
 
         Raises `TextError`, `DataError` or `ConfigError` before any training where texts, labels or settings cannot be
         used. What was done with the rows is logged to `emo_nb`, at level INFO.
         """
         settings, backend = self._settings(), self._backend()
         examples = read_examples(texts, labels, self.multi_label, groups)
-        _check_can_learn(examples.labels)
-        weights = _loss_weights(examples.labels, self.class_weight, sample_weight)
+        check_can_learn(examples.labels)
+        weights = loss_weights(examples.labels, self.class_weight, sample_weight)
         if eval_set is None:
-            for_training, for_dev = _hold_out(examples, self.validation_fraction, self.random_state)
+            for_training, for_dev = hold_out(examples, self.validation_fraction, self.random_state)
             train, dev = examples.take(for_training), examples.take(for_dev)
             weights = None if weights is None else weights[for_training]
         else:
-            train, dev = examples, _read_eval_set(eval_set, examples)
-        _log_examples(train, dev)
-        trained, history = self._train(train, dev, weights, settings, backend)
+            train, dev = examples, read_eval_set(eval_set, examples)
+        log_examples(train, dev)
+        lessons = make_lessons(train, weights, teacher, unlabelled)
+        trained, history = self._train(lessons, dev, settings, backend)
         if examples.labels.classes.dtype.kind != "U":
             trained.config.emo_nb_classes = examples.labels.classes.tolist()
         self.trained_, self.classes_, self.history_ = trained, examples.labels.classes, history
@@ -234,7 +231,7 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):
         return TrainConfig(**{setting.name: getattr(self, setting.name) for setting in fields(TrainConfig)})
 
     def _backend(self) -> "Backend":
-        from .engine.device import check_can_train, choose_backend
+        from ..engine.device import check_can_train, choose_backend
 
         backend = choose_backend(self.device, self.dtype)
         check_can_train(backend)
@@ -242,25 +239,24 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):
 
     def _train(
         self,
-        train: "Examples",
-        dev: "Examples",
-        weights: np.ndarray | None,
+        train: Lessons,
+        dev: Examples,
         settings: TrainConfig,
         backend: "Backend",
     ) -> tuple[TrainedClassifier, pd.DataFrame]:
         "A new model, fitted on train and calibrated on dev, and its history."
-        from .encode import TextDataset
-        from .model import choose_encoder, find_encoder, load_tokenizer, new_trainable_classifier
-        from .train import fit
+        from ..encode import TextDataset
+        from ..model import choose_encoder, find_encoder, load_tokenizer, new_trainable_classifier
+        from ..train import fit
 
-        names, multi_label = train.labels.names, train.labels.multi_label
+        names, multi_label = dev.labels.names, dev.labels.multi_label
         encoder = settings.encoder or choose_encoder(names)
         settings, folder = replace(settings, encoder=encoder), find_encoder(encoder)
         logger.info("%s, encoder %s", settings.method, encoder)
         tokenizer = load_tokenizer(folder, settings.max_length)
         _log_truncated(train.texts + dev.texts, tokenizer)
         model = new_trainable_classifier(folder, names, settings, self.random_state, multi_label)
-        data = TextDataset(train.texts, tokenizer, train.labels.matrix, multi_label, weights)
+        data = TextDataset(train.texts, tokenizer, train.targets, multi_label, train.weights)
         dev_data = TextDataset(dev.texts, tokenizer, dev.labels.matrix, multi_label)
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as checkpoints:
             seed, bar = int(self.random_state), self._shows_bar()
@@ -357,7 +353,7 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):
 
         Labels, thresholds and how texts are pooled stand in its `config.json`; the temperature is part of the weights.
         """
-        from .report import write_memory_card
+        from ..report import write_memory_card
 
         trained, folder = self.trained, Path(folder)
         trained.save_pretrained(folder, dtype)
@@ -374,7 +370,7 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):
         force: bool = False,  # replace the folder
     ) -> pd.DataFrame:
         "Write the model as ONNX, with its tokenizer and settings, and return how it agrees with the model; see `export_onnx`."
-        from .engine.onnx_export import export_onnx
+        from ..engine.onnx_export import export_onnx
 
         trained, truth = self.trained, None
         if labels is not None:
@@ -408,134 +404,6 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):
                 ) from error
 
 
-@dataclass(frozen=True)
-class Examples:
-    "Texts with their labels and groups, one entry a row."
-
-    texts: list[str]
-    labels: Labels
-    groups: np.ndarray  # (n_rows,), numbers
-
-    def take(self, rows: np.ndarray) -> "Examples":
-        "The rows at these positions."
-        labels = replace(self.labels, matrix=self.labels.matrix[rows])
-        return Examples([self.texts[i] for i in rows], labels, self.groups[rows])
-
-    def frame(self) -> pd.DataFrame:
-        "The rows as the table that splits and scores are made from."
-        targets = pd.Series(decode_labels(self.labels.matrix, self.labels.names), dtype=object)
-        return pd.DataFrame({"text": self.texts, "targets": targets, "group": self.groups.astype(str), "corpus": NAME})
-
-
-def read_examples(
-    texts: Iterable[str],
-    labels: Any,
-    multi_label: bool | None,
-    groups: Iterable[Any] | None = None,
-    classes: np.ndarray | None = None,
-) -> Examples:
-    "Texts, labels and groups, of the same length; by default each text is a group of its own."
-    texts, known = check_texts(texts), read_labels(labels, multi_label, classes)
-    _check_length(texts, "labels", len(known.matrix))
-    if groups is None:
-        return Examples(texts, known, np.arange(len(texts)))
-    numbers, _ = pd.factorize(pd.Series(list(groups), dtype=object), use_na_sentinel=True)
-    _check_length(texts, "groups", len(numbers))
-    if len(missing := np.flatnonzero(numbers < 0)):
-        raise DataError(f"the group of row {missing[0]} is missing; give each row one")
-    return Examples(texts, known, numbers)
-
-
-def _check_length(texts: list[str], what: str, n: int) -> None:
-    if n != len(texts):
-        raise DataError(f"there are {len(texts):,} texts, but the number of {what} is {n:,}; give one for each text")
-
-
-def _check_can_learn(labels: Labels) -> None:
-    "Raise `DataError` where there are not two labels, or more labels than rows."
-    n_rows, present = len(labels.matrix), labels.matrix.sum(axis=0) > 0
-    if present.sum() < 2:
-        named = f" ({labels.names[int(present.argmax())]!r})" if present.any() else ""
-        raise DataError(f"the labels are of 1 class{named}, and a classifier needs two; add rows of another")
-    if len(labels.names) > n_rows:
-        raise DataError(f"there are {len(labels.names)} labels and only {n_rows} rows; give several rows of each label")
-
-
-def _loss_weights(labels: Labels, class_weight: Any, sample_weight: Iterable[float] | None) -> np.ndarray | None:
-    """How much each row, (n_rows,), or each label of each row, (n_rows, n_labels), counts in the loss; mean of rows 1.
-
-    A single-label row has the weight of its label. In a multi-label task a label's weight is that of its positive rows,
-    and `balanced` gives positive and negative rows of a label the same total.
-    """
-    rows = None if sample_weight is None else _check_sample_weight(sample_weight, len(labels.matrix))
-    if class_weight is None:
-        return rows
-    of_label = _class_weights(labels, class_weight)
-    if labels.multi_label:
-        weights = np.where(labels.matrix > 0, of_label, 1.0)
-        return weights if rows is None else weights * rows[:, None]
-    weights = of_label[labels.matrix.argmax(axis=1)]
-    return weights if rows is None else weights * rows
-
-
-def _check_sample_weight(sample_weight: Iterable[float], n_rows: int) -> np.ndarray:
-    try:
-        weights = np.array(list(sample_weight), float)
-    except (TypeError, ValueError) as error:
-        raise DataError("sample_weight should be one number for each row; give these") from error
-    if weights.shape != (n_rows,):
-        raise DataError(
-            f"there are {n_rows} rows, and sample_weight has the shape {weights.shape}; give one for each row"
-        )
-    if not np.isfinite(weights).all() or (weights < 0).any() or not weights.any():
-        raise DataError("sample_weight has a number that is negative or not finite, or only zeros; correct it")
-    return weights / weights.mean()
-
-
-def _class_weights(labels: Labels, class_weight: Any) -> np.ndarray:
-    "The weight of each label, (n_labels,)."
-    n_rows, counts = len(labels.matrix), np.maximum(labels.matrix.sum(axis=0, dtype=float), 1)
-    if class_weight == "balanced":
-        return (n_rows - counts) / counts if labels.multi_label else n_rows / (len(counts) * counts)
-    if not isinstance(class_weight, Mapping):
-        raise ConfigError(
-            f"class_weight is 'balanced' or a dict from labels to numbers, not {class_weight!r}; give one"
-        )
-    by_name = {str(label): weight for label, weight in class_weight.items()}
-    if unknown := sorted(by_name.keys() - set(labels.names)):
-        raise ConfigError(
-            f"class_weight names {unknown[0]!r}, which is not a label; choose from {', '.join(labels.names)}"
-        )
-    for name, weight in by_name.items():
-        if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 <= weight < np.inf:
-            raise ConfigError(f"class_weight has {weight!r} for {name!r}; give a number of 0 or more")
-    return np.array([float(by_name.get(name, 1)) for name in labels.names])
-
-
-def _hold_out(examples: Examples, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    "The positions of the rows of train and of dev."
-    from .prepare import hold_out
-
-    splits = hold_out(examples.frame(), share, seed)
-    return splits["train"].index.to_numpy(), splits["dev"].index.to_numpy()
-
-
-def _read_eval_set(eval_set: Any, train: Examples) -> Examples:
-    "The dev rows that the user gives; how many of their texts stand in train is said."
-    from .corpora import normalize_text
-
-    if not isinstance(eval_set, (tuple, list)) or len(eval_set) != 2:
-        raise ConfigError("eval_set is a pair (texts, labels); give both")
-    multi_label = train.labels.multi_label
-    dev = read_examples(eval_set[0], eval_set[1], multi_label, classes=train.labels.classes)
-    if not dev.labels.matrix.any():
-        raise DataError("no row of eval_set has a label; give some that have one")
-    shared = normalize_text(pd.Series(dev.texts)).isin(normalize_text(pd.Series(train.texts)))
-    if shared.any():
-        logger.warning("texts of eval_set that stand in the training texts too: %s", f"{shared.sum():,}")
-    return dev
-
-
 def _choose_pooling(trained: TrainedClassifier, dev: Examples) -> str:
     "How to pool the probabilities of windows: what is better on the long texts of dev; the mean where there are none."
     from sklearn.metrics import f1_score
@@ -558,20 +426,3 @@ def _log_truncated(texts: list[str], tokenizer: Any) -> None:
     if n_long := (count_left_out(texts, tokenizer, limit) > 0).sum():
         message = "%s of %s training and dev texts are longer than %s tokens; training reads their beginning only"
         logger.warning(message, f"{n_long:,}", f"{len(texts):,}", limit)
-
-
-def _log_examples(train: Examples, dev: Examples) -> None:
-    "Say how many rows and labels there are, and what cannot be learnt or chosen for want of rows."
-    names, kind = train.labels.names, "several labels a text" if train.labels.multi_label else "one label a text"
-    logger.info(
-        "%s training and %s dev rows; %s labels, %s", f"{len(train.texts):,}", f"{len(dev.texts):,}", len(names), kind
-    )
-    for part, examples, what in (
-        ("training", train, "cannot be learnt"),
-        ("dev", dev, "have thresholds that no row chose"),
-    ):
-        absent = [name for name, n in zip(names, examples.labels.matrix.sum(axis=0), strict=True) if not n]
-        if absent and (part == "training" or train.labels.multi_label):
-            logger.warning("labels without a %s row, which %s: %s", part, what, ", ".join(absent))
-    if no_label := int((train.labels.matrix.sum(axis=1) == 0).sum()):
-        logger.info("training rows without a label, which teach that a text may have none: %s", f"{no_label:,}")
