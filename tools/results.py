@@ -273,6 +273,24 @@ def most_confident_errors(
     ]
 
 
+def learn_from_a_teacher() -> None:
+    "Students of a larger teacher, with and without texts that nobody labelled."
+    import distillation
+
+    distillation.main([])
+
+
+def measure_static() -> None:
+    "Static embeddings on the same rows."
+    try:
+        import static_embeddings
+    except ModuleNotFoundError as error:
+        raise SystemExit(
+            f"{error.name} is not installed; .venv/bin/pip install -c constraints.txt -e '.[peers]'"
+        ) from error
+    static_embeddings.measure_static()
+
+
 def draw_picture() -> None:
     "The bars of the landing page, nbs/images/goemotions28.png."
     title = "GoEmotions, 28 labels: macro-F1, official test set"
@@ -283,7 +301,8 @@ def draw_picture() -> None:
 
 PARTS = {task: lambda task=task: compare_methods(task) for task in TASK_SEEDS}
 PARTS |= {"leaks": measure_leaks, "splits": compare_splits, "corpora": compare_corpora, "units": compare_units}
-PARTS |= {"errors": collect_errors, "ablations": measure_choices, "picture": draw_picture}
+PARTS |= {"errors": collect_errors, "ablations": measure_choices, "distillation": learn_from_a_teacher}
+PARTS |= {"static": measure_static, "picture": draw_picture}
 
 
 def main() -> None:

@@ -1,0 +1,254 @@
+"""A small classifier that learns from a larger one: GoEmotions' labels, and what all-mpnet-base-v2 says of more texts.
+
+    python tools/distillation.py [STEP]      teachers, targets, students or write; all of them where none is named
+
+Teachers of 109 million parameters are trained on GoEmotions' 28 labels, one a seed, and their mean probabilities on the
+training comments and on EmpatheticDialogues' utterances are saved; students of 22 million parameters learn from them.
+What is there in runs/distillation/ is not made again. Dev rows choose, test rows report. A student that has learnt from
+EmpatheticDialogues' utterances is bound to that corpus's licence, which is non-commercial; the others are not.
+"""
+
+import argparse
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from ablations import THRESHOLDS, cross_validated_f1, dev_scores
+from experiments import ROOT, SEEDS, summarize_run, write_result
+from mpnet import find_mpnet
+from scipy.special import expit, logit
+from ship import Logits, Splits, load_task, score
+from sklearn.metrics import f1_score
+
+from emo_nb import SoftTargets
+from emo_nb.classifier.soft_targets import LABEL_SHARE
+from emo_nb.config import Config, TrainConfig
+from emo_nb.corpora import load_corpus, normalize_text
+from emo_nb.encode import TextDataset, encode_labels
+from emo_nb.evaluate import choose_thresholds, decide_labels, fit_temperature
+from emo_nb.io.files import atomic_dir, atomic_file
+from emo_nb.model import find_encoder, load_tokenizer, new_trainable_classifier, save_model
+from emo_nb.predict import TrainedClassifier
+from emo_nb.report import Run, open_run, utc_now
+from emo_nb.run import run_experiment
+from emo_nb.train import fit
+
+FOLDER = ROOT / "runs" / "distillation"
+TARGETS = FOLDER / "targets.npz"
+TEACHER = {"method": "finetune", "epochs": 3, "learning_rate": 1e-4, "layer_decay": 0.85}
+"For the teacher's size: smaller steps, and more alike from layer to layer, than MiniLM's"
+
+
+@dataclass(frozen=True)
+class Student:
+    "How a student differs from the recipe."
+
+    what: str
+    method: str = "finetune"
+    epochs: int = 3
+    label_share: float = LABEL_SHARE  # of the target of a comment; the rest is the teacher's probabilities
+    utterances: bool = False  # also learns what the teacher says of EmpatheticDialogues' utterances
+    seeds: tuple[int, ...] = SEEDS
+
+
+STUDENTS = {
+    "three epochs": Student("labels alone", label_share=1, seeds=SEEDS[:1]),
+    "taught": Student("half of each target from the teacher"),
+    "taught, by the teacher alone": Student("the whole target from the teacher", label_share=0, seeds=SEEDS[:1]),
+    "taught, more texts": Student("and EmpatheticDialogues' utterances", utterances=True),
+    "LoRA, taught": Student("half of each target from the teacher", method="lora"),
+    "LoRA, taught, more texts": Student("and EmpatheticDialogues' utterances", method="lora", utterances=True),
+}
+
+
+def train_teacher(seed: int) -> Run:
+    "The teacher of a seed, trained where it is not there yet."
+    folder = FOLDER / f"teacher-{seed}"
+    if not (folder / "metrics.json").exists():
+        options = {"task": "goemotions28", "encoder": find_mpnet(), "seed": seed, "out": folder, **TEACHER}
+        run_experiment(Config.from_preset("full", **options))
+    return open_run(folder)
+
+
+@cache
+def utterances() -> tuple[str, ...]:
+    "EmpatheticDialogues' training utterances, each once."
+    frame = load_corpus("empathetic").frame
+    texts = frame.text[frame.split == "train"]
+    return tuple(texts[~normalize_text(texts).duplicated()])
+
+
+def save_targets(splits: Splits) -> SoftTargets:
+    "The mean probabilities of all teachers on the training comments and the utterances."
+    if not TARGETS.exists():
+        teachers = [TrainedClassifier.from_pretrained(folder) for folder in sorted(FOLDER.glob("teacher-??"))]
+        SoftTargets.from_teacher(teachers, [*splits["train"].text, *utterances()]).save(TARGETS)
+    return SoftTargets.load(TARGETS)
+
+
+def train_model(
+    texts: list[str],
+    targets: np.ndarray,  # (n_texts, n_labels)
+    splits: Splits,
+    labels: list[str],
+    settings: TrainConfig,
+    seed: int = SEEDS[0],  # of the order of the rows; all models begin from one head, so that they can be averaged
+) -> tuple[Any, Any, dict[str, Any]]:
+    "A model trained on these texts, its tokenizer, and its history with its speed; dev chooses the epoch."
+    tokenizer, dev = load_tokenizer(find_encoder("minilm"), settings.max_length), splits["dev"]
+    model = new_trainable_classifier(find_encoder("minilm"), labels, settings, SEEDS[0], multi_label=True)
+    data = TextDataset(texts, tokenizer, targets.astype(np.float32), multi_label=True)
+    dev_data = TextDataset(list(dev.text), tokenizer, encode_labels(dev.targets, labels), multi_label=True)
+    with TemporaryDirectory() as checkpoints:
+        history = fit(model, tokenizer, data, dev_data, Path(checkpoints), settings, seed)
+    return model, tokenizer, {**history.attrs, "epochs": history.to_dict("records")}
+
+
+def train_student(name: str, seed: int, splits: Splits, labels: list[str], targets: SoftTargets) -> Path:
+    "The folder of a student, trained where it is not there yet: its model, its history, its logits of dev and test."
+    student, folder = STUDENTS[name], student_folder(name, seed)
+    if folder.exists():
+        return folder
+    print(f"\n{name}, seed {seed}: {student.what}", flush=True)
+    texts, share = list(splits["train"].text), student.label_share
+    wanted = share * encode_labels(splits["train"].targets, labels) + (1 - share) * targets.of(texts, labels)
+    if student.utterances:
+        texts, wanted = [*texts, *utterances()], np.concatenate([wanted, targets.of(utterances(), labels)])
+    settings = TrainConfig("minilm", method=student.method, epochs=student.epochs)
+    model, tokenizer, history = train_model(texts, wanted, splits, labels, settings, seed)
+    with atomic_dir(folder, "model") as place:
+        save_student(place, save_model(model, tokenizer, place), tokenizer, splits)
+        (place / "history.json").write_text(json.dumps(history))
+    return folder
+
+
+def student_folder(name: str, seed: int) -> Path:
+    return FOLDER / f"{name.replace(',', '').replace(' ', '_')}-{seed}"
+
+
+def save_student(folder: Path, model: Any, tokenizer: Any, splits: Splits) -> None:
+    "A trained model's logits of dev and test, beside it."
+    classifier = TrainedClassifier(model.cpu().eval(), tokenizer)
+    logits = {name: classifier.logits(splits[name].text) for name in ("dev", "test")}
+    with atomic_file(folder / "logits.npz") as temporary, open(temporary, "wb") as stream:
+        np.savez(stream, **logits)
+
+
+def read_logits(folder: Path) -> Logits:
+    "The logits of dev and test that a student has left."
+    with np.load(folder / "logits.npz") as arrays:
+        return {name: arrays[name] for name in ("dev", "test")}
+
+
+def out_of_fold_logits(splits: Splits, labels: list[str], folds: int = 5) -> np.ndarray:
+    """Logits of the training comments, each from a model of the recipe that was not trained on its text; kept in runs/.
+
+    (n_train, n_labels), each model's divided by its temperature, so that thresholds can be chosen on all of them.
+    """
+    kept, train, dev = FOLDER / "out_of_fold.npy", splits["train"], splits["dev"]
+    if kept.exists():
+        return np.load(kept)
+    fold_of = pd.factorize(normalize_text(train.text))[0] % folds
+    logits, dev_truth = np.empty((len(train), len(labels))), encode_labels(dev.targets, labels)
+    for fold in range(folds):
+        print(f"\nfold {fold + 1} of {folds}", flush=True)
+        rows = train[fold_of != fold]
+        targets = encode_labels(rows.targets, labels)
+        model, tokenizer, _ = train_model(
+            list(rows.text), targets, splits, labels, TrainConfig("minilm", "finetune", 2)
+        )
+        classifier = TrainedClassifier(model.cpu().eval(), tokenizer)
+        temperature = fit_temperature(classifier.logits(dev.text), dev_truth, True)
+        logits[fold_of == fold] = classifier.logits(train.text[fold_of == fold]) / temperature
+    with atomic_file(kept) as temporary, open(temporary, "wb") as stream:
+        np.save(stream, logits)
+    return logits
+
+
+def average_weights(folders: list[Path], place: Path, splits: Splits) -> Path:
+    "The model whose weights are the mean of several students' that began from one head; Wortsman et al. 2022, 2203.05482."
+    if not place.exists():
+        models = [TrainedClassifier.from_pretrained(folder) for folder in folders]
+        states = [one.model.state_dict() for one in models]
+        mean = {name: sum(state[name].double() for state in states) / len(states) for name in states[0]}
+        models[0].model.load_state_dict({name: tensor.to(states[0][name].dtype) for name, tensor in mean.items()})
+        with atomic_dir(place, "model") as folder:
+            save_student(folder, save_model(models[0].model, models[0].tokenizer, folder), models[0].tokenizer, splits)
+    return place
+
+
+def summarize(what: str, folders: list[Path], splits: Splits, labels: list[str]) -> dict[str, Any]:
+    "Of the seeds of a row: dev scores, test scores, histories; and the dev scores of their mean probability."
+    truth, logits = encode_labels(splits["dev"].targets, labels), [read_logits(folder) for folder in folders]
+    together = logit(np.mean([expit(one["dev"]) for one in logits], axis=0).clip(1e-7, 1 - 1e-7))
+    return {
+        "what": what,
+        "dev": [dev_scores(one["dev"], truth) for one in logits],
+        "dev_together": dev_scores(together, truth),
+        "test": [score(one, splits, labels)["test"] for one in logits],
+        "history": [json.loads(file.read_text()) for folder in folders if (file := folder / "history.json").exists()],
+    }
+
+
+def score_thresholds(folder: Path, splits: Splits, labels: list[str]) -> dict[str, float]:
+    "Macro-F1 of a student on dev, with thresholds from dev's own other rows, and from train's out-of-fold predictions."
+    dev_truth, train_truth = (encode_labels(splits[name].targets, labels) for name in ("dev", "train"))
+    logits, of_train = read_logits(folder)["dev"], expit(out_of_fold_logits(splits, labels))
+    proba = expit(logits / fit_temperature(logits, dev_truth, True))
+    found = {"dev, cross-validated": cross_validated_f1(proba, dev_truth, choose_thresholds)}
+    for name, choose in THRESHOLDS.items():
+        chosen = decide_labels(proba, choose(of_train, train_truth))
+        found[f"out of fold: {name}"] = round(f1_score(dev_truth, chosen, average="macro", zero_division=0), 4)
+    return found
+
+
+def write() -> None:
+    "results/distillation.json from what is there."
+    started = utc_now()
+    splits, labels, files = load_task()
+    rows = {}
+    for name, student in STUDENTS.items():
+        folders = [student_folder(name, seed) for seed in student.seeds]
+        if all(folder.exists() for folder in folders):
+            rows[name] = summarize(student.what, folders, splits, labels)
+            if len(folders) > 1:
+                mean = average_weights(folders, student_folder(name, 0), splits)
+                rows[f"{name}, weights averaged"] = summarize("the mean of their weights", [mean], splits, labels)
+    teachers = [open_run(folder) for folder in sorted(FOLDER.glob("teacher-??"))]
+    record = {"teachers": [summarize_run(run) for run in teachers], "students": rows, "files": files}
+    if (FOLDER / "out_of_fold.npy").exists():
+        record["thresholds"] = score_thresholds(student_folder("three epochs", SEEDS[0]), splits, labels)
+    write_result("distillation", record, started)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("step", nargs="?", choices=("teachers", "targets", "students", "folds", "write"))
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="seeds of teachers, or names of students; default: all"
+    )
+    options = parser.parse_args(arguments)
+    step, names = options.step, options.names
+    splits, labels, _ = load_task()
+    if step in (None, "teachers"):
+        for seed in names or SEEDS:
+            train_teacher(int(seed))
+    if step in (None, "targets"):
+        save_targets(splits)
+    if step in (None, "students"):
+        for name in names or STUDENTS:
+            for seed in STUDENTS[name].seeds:
+                train_student(name, seed, splits, labels, save_targets(splits))
+    if step in (None, "folds"):
+        out_of_fold_logits(splits, labels)
+    if step in (None, "write"):
+        write()
+
+
+if __name__ == "__main__":
+    main()
