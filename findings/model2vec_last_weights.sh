@@ -1,10 +1,9 @@
 #!/usr/bin/env bash
 # model2vec: after `fit`, a classifier has the weights of the last epoch, and not of the best one.
 #
-# `StaticModelForClassification.fit` promises the best weights, and training stops early by the accuracy on the validation
-# rows. model2vec 0.8.0 leaves the choice of the
-# checkpoint to Lightning's default, which watches no score and keeps the last one. With a patience of five, the model
-# that is returned is therefore five checks past the best.
+# `StaticModelForClassification.fit` promises the best weights, and its training stops early by the accuracy on the
+# validation rows. model2vec 0.8.0 leaves the choice of the checkpoint to Lightning's default, which watches no score and
+# keeps the last one. With a patience of five, the model that is returned is therefore five checks past the best.
 #
 # Seen: the validation rows have the opposite labels of the training rows, so every epoch makes their accuracy worse. The
 # accuracy of the model that `fit` returns is 0.17 after one epoch, and 0.00 where early stopping ends the training five
