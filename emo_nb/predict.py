@@ -6,8 +6,8 @@
 __all__ = ['MAX_LENGTH', 'LongTexts', 'MAX_BATCH_TOKENS', 'FEW_TOKENS', 'BULK_TEXTS', 'PART_ROWS', 'check_texts',
            'tokenize_texts', 'one_length_warning', 'check_long_texts', 'tokenize_windows', 'pool_windows',
            'count_left_out', 'batched_logits', 'choose_backends', 'PreparedModels', 'TextScorer', 'resolve_thresholds',
-           'check_top_k', 'answer_table', 'LabelScorer', 'TrainedClassifier', 'calibrate_model', 'predict_parts',
-           'check_file_job', 'check_not_same_file', 'predict_file']
+           'check_top_k', 'answer_table', 'LabelScorer', 'TrainedClassifier', 'calibrate_model', 'predict_rows',
+           'kept_names', 'predict_parts', 'check_file_job', 'check_not_same_file', 'predict_file']
 
 # %% ../nbs/prototype/10_predict.ipynb #ce5d75bf
 import hashlib
@@ -30,7 +30,7 @@ import numpy as np
 import pandas as pd
 
 from .config import Dtype
-from .core import ConfigError, ModelError, TextError, first_line, logger
+from .core import ConfigError, ModelError, TextError, first_line, logger, warn_once
 from .encode import decode_labels, join_labels, pad_batch, token_batches
 from .engine.checkpoints import Checkpoint, is_multi_label, label_names, quiet_transformers, saved_thresholds
 from .engine.device import Backend, check_dtype, choose_backend, compute_alone_after_fork
@@ -473,35 +473,60 @@ def calibrate_model(model: Any, logits: np.ndarray, truth: np.ndarray) -> None:
         named = zip(label_names(model.config), chosen.tolist(), strict=True)
         model.config.emo_nb_thresholds = {label: round(value, 4) for label, value in named}
 
+# %% ../nbs/prototype/10_predict.ipynb #keep00a
+def predict_rows(
+    classifier: TrainedClassifier, rows: Sequence[tuple[str, Mapping[str, Any]]], **answers: Any
+) -> pd.DataFrame:
+    "What `predict_frame` returns for the texts, behind the cells to keep, which are of the same names in each row."
+    table = classifier.predict_frame([text for text, _ in rows], **answers)
+    kept = pd.DataFrame([cells for _, cells in rows], dtype=object)
+    return pd.concat([kept.rename(columns=kept_names(kept.columns, classifier.labels)), table], axis=1)
+
+
+def kept_names(names: Iterable[str], labels: Sequence[str]) -> dict[str, str]:
+    """The names under which columns of the input are kept: `input_label` for one that is called `label`, as one of ours.
+
+    Raises `ConfigError` where the input has both.
+    """
+    names, ours = list(names), {"text", "label", "labels", "tokens_left_out", *labels}
+    renamed = {name: f"input_{name}" for name in names if name in ours}
+    if taken := [new for new in renamed.values() if new in ours or new in names]:
+        raise ConfigError(
+            f"the column {taken[0]!r} has a name that another one needs; rename it, or choose with --keep"
+        )
+    for name, new in renamed.items():
+        warn_once(f"the column {name!r} of the input is kept as {new!r}, for {name!r} is a column of the predictions")
+    return renamed
+
 # %% ../nbs/prototype/10_predict.ipynb #b1c20a10
 PART_ROWS = 10_000  # texts in one part of a file
 
 
 def predict_parts(
     classifier: TrainedClassifier,
-    texts: Iterator[str],
+    rows: Iterator[tuple[str, dict[str, Any]]],  # texts, each with the cells to keep beside its predictions
     folder: Path,
     file_format: str,  # csv, jsonl or parquet
     expected: int = 0,  # how many texts there are, for the progress bar
     show_progress_bar: bool = False,
     **answers: Any,  # thresholds, top_k: as `predict_frame` takes them
 ) -> tuple[list[Path], int]:
-    "Predict texts in parts of `PART_ROWS`, each a file in `folder`, and return the files and the number of rows."
+    "Predict texts in parts of `PART_ROWS`, each a file in `folder`; return the files and the number of rows in them."
     from tqdm.auto import tqdm
 
     from emo_nb.io.files import atomic_file
     from emo_nb.io.writers import WRITERS
 
     parts = sorted(folder.glob(f"[0-9]*.{file_format}"))
-    rows = sum(1 for _ in islice(texts, len(parts) * PART_ROWS))
-    with tqdm(total=expected, initial=rows, unit="text", disable=not show_progress_bar) as bar:
-        while part := list(islice(texts, PART_ROWS)):
+    n_rows = sum(1 for _ in islice(rows, len(parts) * PART_ROWS))
+    with tqdm(total=expected, initial=n_rows, unit="text", disable=not show_progress_bar) as bar:
+        while part := list(islice(rows, PART_ROWS)):
             parts.append(folder / f"{len(parts):08}.{file_format}")
             with atomic_file(parts[-1]) as temporary:
-                WRITERS[file_format](classifier.predict_frame(part, **answers), temporary, rows == 0)
-            rows += len(part)
+                WRITERS[file_format](predict_rows(classifier, part, **answers), temporary, n_rows == 0)
+            n_rows += len(part)
             bar.update(len(part))
-    return parts, rows
+    return parts, n_rows
 
 # %% ../nbs/prototype/10_predict.ipynb #570b3321
 def check_file_job(file: Path, out: Path, file_format: str | None = None, force: bool = False) -> str:
@@ -524,7 +549,12 @@ def check_not_same_file(file: Path, out: Path) -> None:
 
 # %% ../nbs/prototype/10_predict.ipynb #b1c20a16
 def _job_settings(
-    classifier: TrainedClassifier, file: Path, text_col: str | None, file_format: str, answers: Mapping[str, Any]
+    classifier: TrainedClassifier,
+    file: Path,
+    text_col: str | None,
+    file_format: str,
+    answers: Mapping[str, Any],
+    keep: str | Sequence[str] = "all",
 ) -> dict[str, Any]:
     "Everything that decides the predictions of a file: its content, the model, the formats, the thresholds."
     weights = hashlib.sha256()
@@ -535,6 +565,7 @@ def _job_settings(
     return {
         "file": _file_hash(file),
         "text column": text_col,
+        "kept columns": keep if isinstance(keep, str) else list(keep),
         "model": weights.hexdigest(),
         "format": file_format,
         "number format": f"{classifier.bulk.dtype} on {classifier.bulk.device}",
@@ -567,27 +598,30 @@ def predict_file(
     thresholds: float | Mapping[str, float] | None = None,  # in place of those saved with the model
     top_k: int | None = None,  # at most so many labels, the most probable first
     tokens_left_out: bool = False,  # add a column: how many tokens of a text were not read
+    keep: str | Sequence[str] = "all",  # columns of a table beside the predictions: all, none, or their names
 ) -> int:
     """Predict a file of any size into another, in constant memory; return the number of rows written.
 
     Finished parts are kept in `OUT.part` until all is done, and the same call resumes there. Raises `ConfigError`
     where `out` exists, or the parts belong to another file, model or setting, `DataError` where the file is a pipe (it
-    is read more than once), `TextError` where a row holds no text.
+    is read more than once) or lacks a column, `TextError` where a row holds no text.
     """
     from emo_nb.io.files import check_output_file, partial_dir
-    from emo_nb.io.readers import estimate_rows, iter_texts
+    from emo_nb.io.readers import estimate_rows, iter_rows
     from emo_nb.io.writers import concatenate_parts
 
     file, out, trained = Path(file), Path(out), getattr(classifier, "trained", classifier)
     resolve_thresholds(thresholds, trained.labels)  # a mistake in them is said before anything is read
     check_top_k(top_k, trained.labels)
     file_format = check_file_job(file, out, file_format, force)
+    _, kept = next(iter_rows(file, text_col, keep), ("", {}))
+    kept_names(kept, trained.labels)
     expected = estimate_rows(file)
     trained = trained.for_bulk() if expected > BULK_TEXTS else trained
     answers = {"thresholds": thresholds, "top_k": top_k, "tokens_left_out": tokens_left_out}
-    settings = _job_settings(trained, file, text_col, file_format, answers)
+    settings = _job_settings(trained, file, text_col, file_format, answers, keep)
     with one_length_warning(), partial_dir(out, settings, force) as folder:
-        texts = iter_texts(file, text_col)
+        texts = iter_rows(file, text_col, keep)
         parts, rows = predict_parts(trained, texts, folder, file_format, expected, show_progress_bar, **answers)
         if parts:
             check_output_file(out, force)  # another process may have been quicker

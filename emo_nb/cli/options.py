@@ -190,3 +190,9 @@ LongTextsOption = Annotated[
 LeftOutOption = Annotated[
     bool, typer.Option("--tokens-left-out", help="Add a column: how many tokens of each text were not read.")
 ]
+KeepOption = Annotated[
+    str,
+    typer.Option(
+        help="Columns of a table that stand beside the predictions: all, none, or their names, separated by commas."
+    ),
+]

@@ -23,6 +23,7 @@ from .options import (
     TopKOption,
     LongTextsOption,
     LeftOutOption,
+    KeepOption,
 )
 from .output import print_table, resumable, write_table
 
@@ -43,6 +44,7 @@ def predict(
     top_k: TopKOption = None,
     long_texts: LongTextsOption = "truncate",
     tokens_left_out: LeftOutOption = False,
+    keep: KeepOption = "all",
     device: DeviceOption = None,
     dtype: DtypeOption = None,
 ) -> None:
@@ -51,42 +53,53 @@ def predict(
     From --file to --out goes part by part: give an interrupted command again, and it resumes where it stopped.
     In CSV an apostrophe goes before what a spreadsheet would compute; emo-nb takes it off again when it reads the file.
     """
-    from ..io.readers import iter_texts
+    from ..io.readers import iter_rows
     from ..io.writers import WRITERS
-    from ..predict import predict_file
+    from ..predict import predict_file, predict_rows
 
     suffix = out.suffix[1:] if out else ""
     chosen: str = file_format or (suffix if suffix in WRITERS else "table")
-    _check_places(file, text_col, out, chosen, force, bool(texts))
+    kept = "none" if chosen == "table" else keep if keep in ("all", "none") else _split_names(keep)
+    _check_places(file, text_col, out, chosen, force, bool(texts), kept)
     in_terminal = sys.stderr.isatty()
     answers: dict[str, Any] = {"top_k": top_k, "tokens_left_out": tokens_left_out}
     if file and out and chosen in WRITERS:
         with resumable("where it stopped"):
             classifier = _load_classifier(model, device, dtype, long_texts)
             answers["thresholds"] = parse_thresholds(threshold, classifier.labels)
-            rows = predict_file(classifier, file, out, text_col, chosen, force, in_terminal, **answers)
+            rows = predict_file(classifier, file, out, text_col, chosen, force, in_terminal, **answers, keep=kept)
         typer.echo(f"{rows:,} rows written to {out}", err=True)
         return
-    given = texts or (list(iter_texts(file, text_col)) if file else piped_lines())
+    given: list[tuple[str, dict[str, Any]]] = [(text, {}) for text in texts or ([] if file else piped_lines())]
+    if file:
+        given = list(iter_rows(file, text_col, kept))
     if not given:
         raise TextError("there is no text to classify; give texts, --file, or lines on standard input")
     classifier = _load_classifier(model, device, dtype, long_texts)
     answers["thresholds"] = parse_thresholds(threshold, classifier.labels)
-    table = classifier.predict_frame(given, **answers, show_progress_bar=len(given) > 1000 and in_terminal)
+    table = predict_rows(classifier, given, **answers, show_progress_bar=len(given) > 1000 and in_terminal)
     write_table(table, chosen, out)
 
 
 def _check_places(
-    file: Path | None, text_col: str | None, out: Path | None, file_format: str, force: bool, has_texts: bool
+    file: Path | None,
+    text_col: str | None,
+    out: Path | None,
+    file_format: str,
+    force: bool,
+    has_texts: bool,
+    keep: Any,
 ) -> None:
     "Raise what can be known to be wrong about the files before a model is loaded."
     from ..io.archives import check_regular_file
     from ..io.files import check_output_file
-    from ..io.readers import iter_texts
+    from ..io.readers import iter_rows
     from ..predict import check_not_same_file
 
     if file_format == "parquet" and out is None:
         raise ConfigError("a Parquet file cannot go to the screen; name a file with --out")
+    if keep not in ("all", "none") and not file:
+        raise ConfigError("--keep names columns of a file; name the file with --file")
     if text_col and not file:
         raise ConfigError("--text-col names a column of a file; name the file with --file")
     if has_texts and file:
@@ -97,8 +110,15 @@ def _check_places(
         check_output_file(out, force)
     if file and out and file_format != "table":
         check_regular_file(file)  # it is read more than once
-        if next(iter_texts(file, text_col), None) is None:  # the column, and the first text
+        if next(iter_rows(file, text_col, keep), None) is None:  # the columns, and the first text
             raise TextError(f"{file} holds no text; give a file with a text in each row")
+
+
+def _split_names(names: str) -> list[str]:
+    "The names in an option, separated by commas. Raises `ConfigError` where there is none."
+    if not (kept := [name.strip() for name in names.split(",") if name.strip()]):
+        raise ConfigError("--keep is all, none, or names of columns, separated by commas; give one of them")
+    return kept
 
 
 def _load_classifier(

@@ -1,7 +1,7 @@
 """Tables in Parquet, with the names of numbered labels that the datasets library keeps in the schema (`ClassLabel`)."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
@@ -9,15 +9,15 @@ from ..core import DataError, EmoNbError, first_line
 from .rows import Row, Table
 
 
-def open_parquet_table(name: str, stream: BinaryIO, only: str | None) -> Table:
-    "A Parquet file: the column `only` where it has it, else all of its columns."
+def open_parquet_table(name: str, stream: BinaryIO, only: Sequence[str] | None) -> Table:
+    "A Parquet file: the columns `only` where it has them, else all of its columns."
     from pyarrow.parquet import ParquetFile
 
     with parquet_errors(name):
         file = ParquetFile(stream)
         columns = file.schema_arrow.names
-    if only in columns:
-        columns = [column for column in columns if column == only]
+    if only and set(only) <= set(columns):
+        columns = [column for column in columns if column in only]
     names = _class_labels(file.schema_arrow.metadata or {})
     return Table(columns, _parquet_rows(name, file, columns), label_names=names)
 

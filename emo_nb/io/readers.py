@@ -12,9 +12,9 @@ import reprlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -30,12 +30,12 @@ FILE_COLUMN, LINE_COLUMN = "file of emo_nb", "line of emo_nb"  # no column of a 
 
 @contextmanager
 def open_table(
-    name: str, source: Path | bytes, wanted: Sequence[str] | None = None, only: str | None = None
+    name: str, source: Path | bytes, wanted: Sequence[str] | None = None, only: Sequence[str] | None = None
 ) -> Iterator[Table]:
     """Open a table: Parquet, JSON or JSON Lines by ending or content, and CSV or TSV for any other.
 
     `source` is a path or the content, gzipped or not. `wanted` names columns: where a first line holds them it is a
-    header. Of Parquet, the column `only` alone is read where it is there. Raises `DataError` for a file that is no table.
+    header. Of Parquet, the columns `only` alone are read where they are there. Raises `DataError` for a file that is no table.
     """
     with open_stream(name, source) as (name, stream, head):
         try:
@@ -119,24 +119,39 @@ def is_goemotions_split(path: Path) -> bool:
 
 # ---- texts to classify
 
+Keep = Literal["all", "none"] | Sequence[str]  # which columns beside the texts
+_FIRST_ROWS = 1000  # of a JSON file, whose keys are its columns
+
 
 def iter_texts(file: str | Path, text_col: str | None = None) -> Iterator[str]:
     """The texts of a CSV, TSV, JSON or Parquet file, gzipped or not, or the lines of any other, one after the other.
 
     Raises `DataError` where the column is missing, `TextError` where a row holds no text; both say where.
     """
+    for text, _ in iter_rows(file, text_col):
+        yield text
+
+
+def iter_rows(
+    file: str | Path, text_col: str | None = None, keep: Keep = "none"
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each text with the cells of the columns to keep, by name: the same names in every row.
+
+    `keep` is `all` (all columns but that of the texts), `none`, or their names. Raises as `iter_texts` does, and
+    `DataError` where a column to keep is missing.
+    """
     file = Path(file)
     if not os.path.exists(file):
         raise TextError(f"{file} does not exist; give the path of a file with texts")
     try:
-        cells = _column_cells(file, text_col) if text_col or _is_table(file) else _lines(file)
-        for number, text in enumerate(cells, 1):
+        rows = _table_rows(file, text_col, keep) if text_col or _is_table(file) else _lines(file, keep)
+        for number, (text, kept) in enumerate(rows, 1):
             if not isinstance(text, str):
                 raise TextError(
                     f"{file}: row {number} holds {reprlib.repr(text)}, which is not a text; fill or drop it, then "
                     "try again"
                 )
-            yield text
+            yield text, kept
     except UnicodeDecodeError as error:
         raise TextError(f"{file} cannot be read as text (not UTF-8); save it as UTF-8") from error
     except OSError as error:
@@ -150,28 +165,76 @@ def _is_table(file: Path) -> bool:
         return suffix in (".csv", ".tsv", ".parquet") or is_json(name, head) or is_parquet(head)
 
 
-def _lines(file: Path) -> Iterator[str]:
+def _lines(file: Path, keep: Keep) -> Iterator[tuple[str, dict[str, Any]]]:
+    if keep not in ("all", "none"):
+        raise DataError(f"{file} has one text a line and no column {keep[0]!r} to keep; leave --keep out")
     with open_stream(str(file), file) as (_, stream, head):
         for line in text_lines(stream, head, None, strict=True):
-            yield line.removesuffix("\n")
+            yield line.removesuffix("\n"), {}
 
 
-def _column_cells(file: Path, text_col: str | None) -> Iterator[Any]:
-    "The cells of the column of texts."
-    with open_table(str(file), file, [text_col or "text"], text_col or "text") as table:
-        if table.columns is not None and not any(map(str.strip, table.columns)):
-            raise DataError(f"{file} is empty; give a file with texts")
-        column = None if table.columns is None else _text_column(table.columns, text_col, file)
-        if column is not None and table.lines and table.has_header and not text_col and table.columns == [column]:
-            _warn_of_odd_header(file, column)
-        for line, cells, refused in table.rows:
-            if refused:
-                raise TextError(f"{file}, line {line}: {refused}; repair it, then try again")
-            if column is None or table.columns is None:
-                text_col = _text_column(nested_names(cells), text_col, f"{file}, line {line}")
-                yield nested_cell(cells, text_col)
-            else:
-                yield cells[table.columns.index(column)]
+def _table_rows(file: Path, text_col: str | None, keep: Keep) -> Iterator[tuple[Any, dict[str, Any]]]:
+    "The cells of the column of texts, each with those to keep."
+    only = None if keep == "all" else [text_col or "text", *(() if keep == "none" else keep)]
+    with open_table(str(file), file, only or [text_col or "text"], only) as table:
+        if table.columns is not None:
+            yield from _flat_rows(file, table, text_col, keep)
+        else:
+            yield from _nested_rows(file, table, text_col, keep)
+
+
+def _flat_rows(file: Path, table: Table, text_col: str | None, keep: Keep) -> Iterator[tuple[Any, dict[str, Any]]]:
+    "The same of a table whose columns are known before its rows."
+    assert table.columns is not None
+    if not any(map(str.strip, table.columns)):
+        raise DataError(f"{file} is empty; give a file with texts")
+    column = _text_column(table.columns, text_col, file)
+    if table.lines and table.has_header and not text_col and table.columns == [column]:
+        _warn_of_odd_header(file, column)
+    kept = _kept_columns(table.columns, column, keep, file)
+    places = [table.columns.index(name) for name in (column, *kept)]
+    for line, cells, refused in table.rows:
+        if refused:
+            raise TextError(f"{file}, line {line}: {refused}; repair it, then try again")
+        text, *others = (cells[place] for place in places)
+        yield text, dict(zip(kept, others, strict=True))
+
+
+def _nested_rows(file: Path, table: Table, text_col: str | None, keep: Keep) -> Iterator[tuple[Any, dict[str, Any]]]:
+    "The same of JSON, whose columns are the keys of its first rows; lists and objects are kept as JSON."
+    first = list(islice(table.rows, _FIRST_ROWS if keep == "all" else 1))
+    names = list(dict.fromkeys(str(key) for row in first if not row.refused for key in row.cells))
+    known = [*names, *(name for row in first[:1] if not row.refused for name in nested_names(row.cells))]
+    kept = None
+    for line, cells, refused in chain(first, table.rows):
+        if refused:
+            raise TextError(f"{file}, line {line}: {refused}; repair it, then try again")
+        text_col = _text_column(nested_names(cells), text_col, f"{file}, line {line}")
+        kept = _kept_columns(names if keep == "all" else known, text_col, keep, file) if kept is None else kept
+        others = {name: nested_cell(cells, name) for name in kept}
+        yield (
+            nested_cell(cells, text_col),
+            {
+                name: json.dumps(cell, ensure_ascii=False) if isinstance(cell, (dict, list)) else cell
+                for name, cell in others.items()
+            },
+        )
+
+
+def _kept_columns(names: Sequence[str], text_col: str, keep: Keep, file: Path) -> list[str]:
+    "The names of the columns to keep. `DataError` where one is missing, or stands twice."
+    if keep == "none":
+        return []
+    if keep == "all":
+        chosen = [name for name in names if name != text_col]
+    else:
+        missing = [name for name in keep if find_column(names, name) is None]
+        if missing:
+            raise DataError(f"{file} has no column {missing[0]!r} to keep; its columns are: {list_names(names)}")
+        chosen = [name for wanted in keep if (name := find_column(names, wanted)) is not None]
+    if twice := [name for name in chosen if list(names).count(name) > 1 and chosen.count(name) > 1]:
+        raise DataError(f"{file} has more than one column {twice[0]!r}; rename one, or leave it out with --keep")
+    return list(dict.fromkeys(chosen))
 
 
 def _warn_of_odd_header(file: Path, column: str) -> None:

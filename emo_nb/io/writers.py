@@ -10,11 +10,13 @@ import io
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..core import ConfigError
+from ..core import ConfigError, DataError, first_line
 from .files import atomic_file
 
 if TYPE_CHECKING:
@@ -75,15 +77,21 @@ def has_our_header(text: str, header: list[str]) -> bool:
     "Whether `format_csv` may have written the file that begins with `text`: it quotes every name of the header."
     quoted = io.StringIO()
     csv.writer(quoted, quoting=csv.QUOTE_ALL, lineterminator="").writerow(header)
-    known = header[:2] == ["text", "label"] or {"predicted", "confidence"} <= set(header)
+    known = _label_column(header) > 0 or {"predicted", "confidence"} <= set(header)
     return known and text.startswith(quoted.getvalue())
 
 
 def restore_row(header: list[str], cells: list[str]) -> list[str]:
     "The cells of a row in a file of ours, without apostrophes where the row is one of emo_nb's predictions."
-    if "predicted" in header or cells[1] in header[2:]:
+    if "predicted" in header or cells[_label_column(header)] in header:
         return [unescape_formula(cell) for cell in cells]
     return cells
+
+
+def _label_column(header: list[str]) -> int:
+    "The place of the column `label` in predictions, which follows that of the texts; 0 where there is none."
+    pairs = list(pairwise(header))
+    return pairs.index(("text", "label")) + 1 if ("text", "label") in pairs else 0
 
 
 def format_table(table: "pd.DataFrame") -> str:
@@ -100,7 +108,7 @@ def format_table(table: "pd.DataFrame") -> str:
 
 def format_jsonl(table: "pd.DataFrame") -> str:
     "One JSON object a row."
-    return table.round(6).to_json(orient="records", lines=True, force_ascii=False)
+    return table.round(6).to_json(orient="records", lines=True, force_ascii=False, date_format="iso")
 
 
 FORMATTERS: dict[str, Callable[["pd.DataFrame"], str]] = {
@@ -122,7 +130,8 @@ def write_jsonl(table: "pd.DataFrame", file: Path, first: bool) -> None:
 
 def write_parquet(table: "pd.DataFrame", file: Path, first: bool) -> None:
     "A Parquet file of its own."
-    table.to_parquet(file, index=False)
+    with _named_kinds(file):
+        table.to_parquet(file, index=False)
 
 
 WRITERS: dict[str, Callable[["pd.DataFrame", Path, bool], None]] = {
@@ -144,13 +153,35 @@ def concatenate_parts(parts: list[Path], out: Path) -> None:
     "Write the parts into one file, which appears complete or not at all."
     with atomic_file(out) as temporary:
         if parts[0].suffix == ".parquet":
-            from pyarrow.parquet import ParquetFile, ParquetWriter
-
-            with ParquetWriter(temporary, ParquetFile(parts[0]).schema_arrow) as writer:
-                for part in parts:
-                    writer.write_table(ParquetFile(part).read())
+            _concatenate_parquet(parts, temporary, out)
         else:
             with open(temporary, "wb") as whole:
                 for part in parts:
                     with open(part, "rb") as stream:
                         shutil.copyfileobj(stream, whole)
+
+
+def _concatenate_parquet(parts: list[Path], temporary: Path, out: Path) -> None:
+    "Write Parquet files into one; a column that one part leaves empty has the kind that others give it."
+    from pyarrow import unify_schemas
+    from pyarrow.parquet import ParquetFile, ParquetWriter, read_schema
+
+    with _named_kinds(out):
+        schema = unify_schemas([read_schema(part) for part in parts], promote_options="permissive")
+        with ParquetWriter(temporary, schema) as writer:
+            for part in parts:
+                writer.write_table(ParquetFile(part).read().cast(schema))
+
+
+@contextmanager
+def _named_kinds(file: Path) -> Iterator[None]:
+    "Turn pyarrow's error about a column of mixed kinds, which Parquet cannot hold, into a `DataError`."
+    from pyarrow import ArrowInvalid, ArrowTypeError
+
+    try:
+        yield
+    except (ArrowInvalid, ArrowTypeError) as error:
+        raise DataError(
+            f"a column to keep has values of different kinds, which Parquet cannot hold ({first_line(error)}); choose "
+            f"others with --keep, or write {file.stem} as .jsonl"
+        ) from error

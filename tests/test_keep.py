@@ -1,0 +1,100 @@
+"""A table's other columns beside its predictions: which are kept, under which name, in every format."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from helpers import refusal
+
+from emo_nb.core import DataError, warn_once
+from emo_nb.io.readers import iter_rows, iter_texts
+from emo_nb.predict import TrainedClassifier, predict_file
+
+KEPT = pd.DataFrame(
+    {
+        "id": [7, 8, 9],
+        "text": ["Thank you!", "I miss him", "=1+1"],
+        "label": ["thanks", None, "sum"],
+        "when": ["-2 days", "now", "then"],
+    }
+)
+READERS = {
+    "csv": lambda file: pd.read_csv(file, keep_default_na=False),
+    "jsonl": lambda file: pd.read_json(file, lines=True),
+    "parquet": pd.read_parquet,
+}
+
+
+def write_table(table, file):
+    {"csv": lambda: table.to_csv(file, index=False), "tsv": lambda: table.to_csv(file, index=False, sep="\t")}.get(
+        file.suffix[1:],
+        lambda: (
+            table.to_parquet(file) if file.suffix == ".parquet" else table.to_json(file, orient="records", lines=True)
+        ),
+    )()
+
+
+@pytest.mark.parametrize("ending", READERS)
+@pytest.mark.parametrize("source", ["csv", "tsv", "jsonl", "parquet"])
+def test_a_tables_other_columns_stand_before_the_predictions(emo, tiny, here, source, ending):
+    write_table(KEPT, here / f"in.{source}")
+    warn_once.cache_clear()
+    code, _, errors = emo("predict", "--model", tiny.folder, "--file", f"in.{source}", "--out", f"out.{ending}")
+    assert code == 0 and "kept as 'input_label'" in errors
+    table = READERS[ending](here / f"out.{ending}")
+    assert list(table.columns[:5]) == ["id", "input_label", "when", "text", "label"]
+    assert [int(number) for number in table.id] == [7, 8, 9]
+    assert [cell or None for cell in table.input_label] == ["thanks", None, "sum"]
+    assert list(iter_texts(here / f"out.{ending}")) == list(KEPT.text)
+    if ending == "csv":
+        assert table.when[0] == "'-2 days" and [
+            cells["when"] for _, cells in iter_rows("out.csv", keep=["when"])
+        ] == list(KEPT.when)
+
+
+def test_columns_to_keep_are_chosen_or_left_out(emo, tiny, here):
+    write_table(KEPT, here / "in.csv")
+    for keep, expected in (("none", ["text", "label"]), ("when, ID", ["when", "id"])):
+        code, _, errors = emo("predict", "--model", tiny.folder, "--file", "in.csv", "--keep", keep, "--format", "csv")
+        assert code == 0, errors
+        assert (
+            predict_file(
+                TrainedClassifier.from_pretrained(tiny.folder),
+                "in.csv",
+                "o.csv",
+                keep=keep.split(", ") if keep != "none" else keep,
+                force=True,
+                show_progress_bar=False,
+            )
+            == 3
+        )
+        assert list(pd.read_csv("o.csv").columns[:2]) == expected
+
+
+def test_a_column_that_one_part_leaves_empty_and_one_of_mixed_kinds(tiny, here, monkeypatch):
+    monkeypatch.setattr("emo_nb.predict.PART_ROWS", 2)
+    classifier = TrainedClassifier.from_pretrained(tiny.folder)
+    rows = [{"text": "a", "n": None}, {"text": "b", "n": None, "nested": {"x": [1]}}, {"text": "c", "n": 3}]
+    Path("in.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    predict_file(classifier, "in.jsonl", "out.parquet", show_progress_bar=False)
+    table = pd.read_parquet("out.parquet")
+    assert table.n.isna().tolist() == [True, True, False] and table.nested[1] == '{"x": [1]}'
+    Path("in.jsonl").write_text("\n".join(map(json.dumps, [*rows, {"text": "d", "n": "four"}])))
+    with refusal(DataError, "different kinds", "--keep"):
+        predict_file(classifier, "in.jsonl", "mixed.parquet", show_progress_bar=False)
+    assert predict_file(classifier, "in.jsonl", "mixed.jsonl", show_progress_bar=False) == 4
+
+
+def test_what_cannot_be_kept_is_refused_before_a_model_is_loaded(emo, tiny, here):
+    write_table(KEPT.assign(input_label="x"), here / "in.csv")
+    Path("lines.txt").write_text("one\ntwo\n")
+    for options, said in (
+        (("--file", "in.csv", "--keep", "name"), "no column 'name' to keep; its columns are: 'id'"),
+        (("--file", "lines.txt", "--keep", "name"), "one text a line and no column 'name'"),
+        (("--file", "in.csv"), "'input_label' has a name that another one needs"),
+        (("--file", "in.csv", "--keep", ","), "separated by commas"),
+        (("--keep", "name", "hello"), "name the file with --file"),
+    ):
+        code, _, errors = emo("predict", "--model", tiny.folder, *options, "--out", "out.csv")
+        assert code == 2 and said in errors and not Path("out.csv").exists(), errors
