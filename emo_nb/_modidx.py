@@ -145,7 +145,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                       'emo_nb/predict.py'),
                                 'emo_nb.predict._check_finite': ('prototype/predict.html#_check_finite', 'emo_nb/predict.py'),
                                 'emo_nb.predict._column_names': ('prototype/predict.html#_column_names', 'emo_nb/predict.py'),
-                                'emo_nb.predict._file_hash': ('prototype/predict.html#_file_hash', 'emo_nb/predict.py'),
+                                'emo_nb.predict._hash_files': ('prototype/predict.html#_hash_files', 'emo_nb/predict.py'),
                                 'emo_nb.predict._job_settings': ('prototype/predict.html#_job_settings', 'emo_nb/predict.py'),
                                 'emo_nb.predict._list_entries': ('prototype/predict.html#_list_entries', 'emo_nb/predict.py'),
                                 'emo_nb.predict._open_pickle': ('prototype/predict.html#_open_pickle', 'emo_nb/predict.py'),

@@ -30,7 +30,7 @@ import numpy as np
 import pandas as pd
 
 from .config import Dtype
-from .core import ConfigError, ModelError, TextError, first_line, logger, warn_once
+from .core import ConfigError, ModelError, TextError, logger, warn_once
 from .encode import decode_labels, join_labels, pad_batch, token_batches
 from .engine.checkpoints import Checkpoint, is_multi_label, label_names, quiet_transformers, saved_thresholds
 from .engine.device import Backend, check_dtype, choose_backend, compute_alone_after_fork
@@ -479,24 +479,28 @@ def predict_rows(
 ) -> pd.DataFrame:
     "What `predict_frame` returns for the texts, behind the cells to keep, which are of the same names in each row."
     table = classifier.predict_frame([text for text, _ in rows], **answers)
-    kept = pd.DataFrame([cells for _, cells in rows], dtype=object)
-    return pd.concat([kept.rename(columns=kept_names(kept.columns, classifier.labels)), table], axis=1)
+    names = kept_names(rows[0][1], classifier.labels) if rows else {}
+    kept = pd.DataFrame([cells for _, cells in rows], dtype=object, columns=list(names)).rename(columns=names)
+    return pd.concat([kept, table], axis=1)
 
 
 def kept_names(names: Iterable[str], labels: Sequence[str]) -> dict[str, str]:
-    """The names under which columns of the input are kept: `input_label` for one that is called `label`, as one of ours.
+    """The columns of the input that are kept, each with its name: `input_label` for one that is called as one of ours.
 
-    Raises `ConfigError` where the input has both.
+    Of a table that holds predictions of these labels, these are not kept, since new ones take their place. Raises
+    `ConfigError` where `input_label` is another column.
     """
     names, ours = list(names), {"text", "label", "labels", "tokens_left_out", *labels}
-    renamed = {name: f"input_{name}" for name in names if name in ours}
-    if taken := [new for new in renamed.values() if new in ours or new in names]:
+    if {"label", *labels} <= set(names):
+        names = [name for name in names if name not in ours]
+    kept = {name: f"input_{name}" if name in ours else name for name in names}
+    if twice := [name for name, count in Counter(kept.values()).items() if count > 1]:
         raise ConfigError(
-            f"the column {taken[0]!r} has a name that another one needs; rename it, or choose with --keep"
+            f"the column {twice[0]!r} has a name that another one needs; rename it, or choose with --keep"
         )
-    for name, new in renamed.items():
-        warn_once(f"the column {name!r} of the input is kept as {new!r}, for {name!r} is a column of the predictions")
-    return renamed
+    if renamed := [f"{name!r} as {new!r}" for name, new in kept.items() if name != new]:
+        warn_once(f"columns of the input that are called like those of the predictions are kept: {', '.join(renamed)}")
+    return kept
 
 # %% ../nbs/prototype/10_predict.ipynb #b1c20a10
 PART_ROWS = 10_000  # texts in one part of a file
@@ -529,20 +533,21 @@ def predict_parts(
     return parts, n_rows
 
 # %% ../nbs/prototype/10_predict.ipynb #570b3321
-def check_file_job(file: Path, out: Path, file_format: str | None = None, force: bool = False) -> str:
+def check_file_job(place: str | Path, out: Path, file_format: str | None = None, force: bool = False) -> str:
     "The format in which to write predictions to `out`. Raises `ConfigError` or `DataError` where that cannot be."
-    from emo_nb.io.archives import check_regular_file
     from emo_nb.io.files import check_output_file
+    from emo_nb.io.places import check_can_be_read_twice, find_files
     from emo_nb.io.writers import output_format
 
     file_format = output_format(out, file_format)
-    check_regular_file(file)
-    check_not_same_file(file, out)
+    for file in find_files(place):
+        check_can_be_read_twice(file)
+        check_not_same_file(file, out)
     check_output_file(out, force)
     return file_format
 
 
-def check_not_same_file(file: Path, out: Path) -> None:
+def check_not_same_file(file: str | Path, out: Path) -> None:
     "Raise `ConfigError` where the predictions would replace the texts."
     if os.path.exists(file) and os.path.exists(out) and os.path.samefile(file, out):
         raise ConfigError(f"{out} is the file that is read; name another with --out")
@@ -550,7 +555,7 @@ def check_not_same_file(file: Path, out: Path) -> None:
 # %% ../nbs/prototype/10_predict.ipynb #b1c20a16
 def _job_settings(
     classifier: TrainedClassifier,
-    file: Path,
+    place: str | Path,
     text_col: str | None,
     file_format: str,
     answers: Mapping[str, Any],
@@ -563,9 +568,9 @@ def _job_settings(
     own = {k: v for k, v in classifier.config.to_dict().items() if k.startswith(("emo_nb", "id2"))}
     weights.update(json.dumps(own, sort_keys=True).encode())
     return {
-        "file": _file_hash(file),
+        "file": _hash_files(place),
         "text column": text_col,
-        "kept columns": keep if isinstance(keep, str) else list(keep),
+        "choice of columns": keep if isinstance(keep, str) else list(keep),
         "model": weights.hexdigest(),
         "format": file_format,
         "number format": f"{classifier.bulk.dtype} on {classifier.bulk.device}",
@@ -575,21 +580,19 @@ def _job_settings(
     }
 
 
-def _file_hash(file: Path) -> str:
-    "SHA-256 of a file. Raises `TextError` where it cannot be read."
-    content = hashlib.sha256()
-    try:
-        with open(file, "rb") as stream:
-            for block in iter(lambda: stream.read(2**20), b""):
-                content.update(block)
-    except OSError as error:
-        raise TextError(f"{file} cannot be read ({first_line(error)}); name another, or repair it") from error
-    return content.hexdigest()
+def _hash_files(place: str | Path) -> str:
+    "What tells these files from others, their names and order included where there are several."
+    from emo_nb.io.places import find_files, fingerprint
+
+    files = find_files(place)
+    if len(files) == 1:
+        return fingerprint(files[0])
+    return hashlib.sha256("".join(f"{file}\0{fingerprint(file)}\0" for file in files).encode()).hexdigest()
 
 # %% ../nbs/prototype/10_predict.ipynb #15f38061
 def predict_file(
     classifier: Any,  # an `EmotionClassifier`, or the `TrainedClassifier` that it holds
-    file: str | Path,  # .csv, .tsv, .jsonl, .parquet, or one text a line
+    file: str | Path,  # .csv, .tsv, .jsonl, .parquet, or one text a line; a folder, a pattern or an address of such
     out: str | Path,
     text_col: str | None = None,
     file_format: str | None = None,  # csv, jsonl or parquet; default: what `out` ends in
@@ -607,17 +610,18 @@ def predict_file(
     is read more than once) or lacks a column, `TextError` where a row holds no text.
     """
     from emo_nb.io.files import check_output_file, partial_dir
+    from emo_nb.io.places import is_remote
     from emo_nb.io.readers import estimate_rows, iter_rows
     from emo_nb.io.writers import concatenate_parts
 
-    file, out, trained = Path(file), Path(out), getattr(classifier, "trained", classifier)
+    out, trained = Path(out), getattr(classifier, "trained", classifier)
     resolve_thresholds(thresholds, trained.labels)  # a mistake in them is said before anything is read
     check_top_k(top_k, trained.labels)
     file_format = check_file_job(file, out, file_format, force)
     _, kept = next(iter_rows(file, text_col, keep), ("", {}))
     kept_names(kept, trained.labels)
     expected = estimate_rows(file)
-    trained = trained.for_bulk() if expected > BULK_TEXTS else trained
+    trained = trained.for_bulk() if expected > BULK_TEXTS or is_remote(file) else trained
     answers = {"thresholds": thresholds, "top_k": top_k, "tokens_left_out": tokens_left_out}
     settings = _job_settings(trained, file, text_col, file_format, answers, keep)
     with one_length_warning(), partial_dir(out, settings, force) as folder:

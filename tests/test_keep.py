@@ -41,7 +41,7 @@ def test_a_tables_other_columns_stand_before_the_predictions(emo, tiny, here, so
     write_table(KEPT, here / f"in.{source}")
     warn_once.cache_clear()
     code, _, errors = emo("predict", "--model", tiny.folder, "--file", f"in.{source}", "--out", f"out.{ending}")
-    assert code == 0 and "kept as 'input_label'" in errors
+    assert code == 0 and "'label' as 'input_label'" in errors
     table = READERS[ending](here / f"out.{ending}")
     assert list(table.columns[:5]) == ["id", "input_label", "when", "text", "label"]
     assert [int(number) for number in table.id] == [7, 8, 9]

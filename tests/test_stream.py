@@ -116,7 +116,7 @@ def test_long_texts_are_counted_over_the_whole_file_and_said_once(tiny, here, ca
     assert caplog.messages == said
     classifier.predict_frame(texts)
     assert caplog.messages == said * 2
-    predict_file(classifier, "out.csv", "again.csv", text_col="label", show_progress_bar=False)
+    predict_file(classifier, "out.csv", "again.csv", text_col="label", keep="none", show_progress_bar=False)
     assert caplog.messages == said * 2
 
 

@@ -160,7 +160,11 @@ TextsArgument = Annotated[
     ),
 ]
 FileOption = Annotated[
-    Path | None, typer.Option(help="A .csv, .tsv, .jsonl, .json or .parquet file, or one text a line.")
+    str | None,
+    typer.Option(
+        help="A .csv, .tsv, .jsonl, .json or .parquet file, .gz and .zst too, or one text a line; a folder of such files, "
+        "a pattern in quotes ('texts/*.csv'), or an address (https://, s3://, gs://, hf://)."
+    ),
 ]
 FileTextCol = Annotated[
     str | None,

@@ -82,7 +82,7 @@ def predict(
 
 
 def _check_places(
-    file: Path | None,
+    file: str | None,
     text_col: str | None,
     out: Path | None,
     file_format: str,
@@ -91,8 +91,8 @@ def _check_places(
     keep: Any,
 ) -> None:
     "Raise what can be known to be wrong about the files before a model is loaded."
-    from ..io.archives import check_regular_file
     from ..io.files import check_output_file
+    from ..io.places import check_can_be_read_twice, find_files
     from ..io.readers import iter_rows
     from ..predict import check_not_same_file
 
@@ -105,11 +105,12 @@ def _check_places(
     if has_texts and file:
         raise ConfigError(f"there are texts as arguments and in {file}; give one of the two")
     if out:
-        if file:
-            check_not_same_file(file, out)
+        for one in find_files(file) if file else ():
+            check_not_same_file(one, out)
         check_output_file(out, force)
     if file and out and file_format != "table":
-        check_regular_file(file)  # it is read more than once
+        for one in find_files(file):
+            check_can_be_read_twice(one)
         if next(iter_rows(file, text_col, keep), None) is None:  # the columns, and the first text
             raise TextError(f"{file} holds no text; give a file with a text in each row")
 

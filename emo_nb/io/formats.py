@@ -12,16 +12,16 @@ import zlib
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from ..core import DataError, first_line
 from .archives import MAX_BYTES
+from .places import Place, open_place
 
 HEAD_BYTES = 1 << 16  # of a file, read to recognise its form
 
 _FOREIGN = {  # first bytes -> what it is, and what to do
     b"\xd0\xcf\x11\xe0": ("an Excel workbook (.xls)", "save its sheet as CSV in UTF-8"),
-    b"\x28\xb5\x2f\xfd": ("compressed with Zstandard", "unpack it first"),
     b"\xfd7zXZ": ("compressed with xz", "unpack it first"),
     b"7z\xbc\xaf": ("a 7z archive", "unpack it first"),
     b"Rar!": ("a rar archive", "unpack it first"),
@@ -40,31 +40,62 @@ _FOREIGN = {  # first bytes -> what it is, and what to do
 }
 
 
-@contextmanager
-def open_stream(name: str, source: Path | bytes) -> Iterator[tuple[str, BinaryIO, bytes]]:
-    """A file's name without `.gz`, its unpacked bytes and the first of them.
+_COMPRESSION = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}  # by the first bytes
 
-    Raises `DataError` for a format that is not read, damaged gzip, and what unpacks to more than `MAX_BYTES`.
+
+@contextmanager
+def open_stream(name: str, source: Place | bytes) -> Iterator[tuple[str, BinaryIO, bytes]]:
+    """A file's name without `.gz` or `.zst`, its unpacked bytes and the first of them.
+
+    Raises `DataError` for a format that is not read, a damaged compressed file, and what unpacks to more than `MAX_BYTES`.
     """
-    with open(source, "rb") if isinstance(source, Path) else io.BytesIO(source) as stream:
-        is_gzip = stream.read(2) == b"\x1f\x8b"
+    with io.BytesIO(source) if isinstance(source, bytes) else open_place(source) as stream:
+        magic = stream.read(4)
+        kind = next((kind for first, kind in _COMPRESSION.items() if magic.startswith(first)), None)
         stream.seek(0)
         try:
-            if is_gzip:
-                stream = io.BufferedReader(_BoundedGzip(name, stream))
+            if kind:
+                stream = io.BufferedReader(_Bounded(name, stream, kind))
             head = stream.read(HEAD_BYTES)
             stream.seek(0)
             refuse_foreign(name, head)
-            yield re.sub(r"\.gz$", "", name, flags=re.IGNORECASE), stream, head
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise DataError(f"{name} is cut short or damaged gzip ({first_line(error)}); get it again") from error
+            yield re.sub(r"\.(gz|zst)$", "", name, flags=re.IGNORECASE), stream, head
+        except (EOFError, gzip.BadGzipFile, zlib.error, _ZstdError) as error:
+            raise DataError(f"{name} is cut short or damaged {kind} ({first_line(error)}); get it again") from error
 
 
-class _BoundedGzip(io.RawIOBase):
-    "The unpacked bytes of a gzip file; `DataError` beyond `MAX_BYTES`."
+class _ZstdError(Exception):
+    "A damaged zstd file; pyarrow says it by an `OSError`, as a disk does."
 
-    def __init__(self, name: str, stream: BinaryIO):
-        self.name, self.unpacked = name, gzip.GzipFile(fileobj=stream)
+
+class _Unclosed(io.RawIOBase):
+    "A stream that stays open when pyarrow is done with it."
+
+    def __init__(self, stream: Any):
+        self.stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        return int(self.stream.readinto(buffer))
+
+
+class _Bounded(io.RawIOBase):
+    "The unpacked bytes of a compressed file, from any position; `DataError` beyond `MAX_BYTES`."
+
+    def __init__(self, name: str, stream: BinaryIO, kind: str):
+        self.name, self.stream, self.kind = name, stream, kind
+        self._open()
+
+    def _open(self) -> None:
+        self.position = 0
+        if self.kind == "gzip":
+            self.unpacked: Any = gzip.GzipFile(fileobj=self.stream)
+        else:
+            from pyarrow import CompressedInputStream
+
+            self.unpacked = CompressedInputStream(_Unclosed(self.stream), "zstd")
 
     def readable(self) -> bool:
         return True
@@ -73,14 +104,29 @@ class _BoundedGzip(io.RawIOBase):
         return True
 
     def seek(self, position: int, whence: int = io.SEEK_SET) -> int:
-        return self.unpacked.seek(position, whence)
+        if whence == io.SEEK_END:
+            while self.read(2**20):
+                pass
+            position += self.position
+        elif whence == io.SEEK_CUR:
+            position += self.position
+        if position < self.position:
+            self.stream.seek(0)
+            self._open()
+        while self.position < position and self.read(min(position - self.position, 2**20)):
+            pass
+        return self.position
 
     def tell(self) -> int:
-        return self.unpacked.tell()
+        return self.position
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        data = self.unpacked.read(len(buffer))
-        if self.tell() > MAX_BYTES:
+        try:
+            data = self.unpacked.read(len(buffer))
+        except OSError as error:
+            raise error if self.kind == "gzip" else _ZstdError(first_line(error)) from error
+        self.position += len(data)
+        if self.position > MAX_BYTES:
             raise DataError(f"{self.name} unpacks to more than {MAX_BYTES:,} bytes; unpack it and name the file")
         buffer[: len(data)] = data
         return len(data)

@@ -22,19 +22,21 @@ from ..core import DataError, TextError, first_line, warn_once
 from .formats import is_json, is_parquet, open_stream, text_encoding, text_lines
 from .json_tables import nested_cell, nested_names, open_json_table
 from .parquet_tables import open_parquet_table
+from .places import Place, find_files, is_remote, remote_errors
 from .rows import HEADER_NAMES, Row, Table, is_unicode, loose_name
 from .text_tables import SPLIT_LINE, open_text_table
 
+_SCANNED = 2**22  # bytes of a file at an address; of others the whole
 FILE_COLUMN, LINE_COLUMN = "file of emo_nb", "line of emo_nb"  # no column of a user has these names
 
 
 @contextmanager
 def open_table(
-    name: str, source: Path | bytes, wanted: Sequence[str] | None = None, only: Sequence[str] | None = None
+    name: str, source: Place | bytes, wanted: Sequence[str] | None = None, only: Sequence[str] | None = None
 ) -> Iterator[Table]:
     """Open a table: Parquet, JSON or JSON Lines by ending or content, and CSV or TSV for any other.
 
-    `source` is a path or the content, gzipped or not. `wanted` names columns: where a first line holds them it is a
+    `source` is a path, an address or the content, compressed or not. `wanted` names columns: where a first line holds them it is a
     header. Of Parquet, the columns `only` alone are read where they are there. Raises `DataError` for a file that is no table.
     """
     with open_stream(name, source) as (name, stream, head):
@@ -44,7 +46,8 @@ def open_table(
             elif is_json(name, head):
                 yield open_json_table(name, stream, head)
             else:
-                yield open_text_table(name, stream, head, wanted or ())
+                most = _SCANNED if not isinstance(source, bytes) and is_remote(source) else -1
+                yield open_text_table(name, stream, head, wanted or (), most)
         except UnicodeDecodeError as error:
             raise DataError(f"{name} is damaged {text_encoding(head).upper()}; save it as UTF-8") from error
 
@@ -123,49 +126,68 @@ Keep = Literal["all", "none"] | Sequence[str]  # which columns beside the texts
 _FIRST_ROWS = 1000  # of a JSON file, whose keys are its columns
 
 
-def iter_texts(file: str | Path, text_col: str | None = None) -> Iterator[str]:
-    """The texts of a CSV, TSV, JSON or Parquet file, gzipped or not, or the lines of any other, one after the other.
+def iter_texts(place: Place, text_col: str | None = None) -> Iterator[str]:
+    """The texts of a CSV, TSV, JSON or Parquet file, compressed or not, or the lines of any other, one after the other.
 
     Raises `DataError` where the column is missing, `TextError` where a row holds no text; both say where.
     """
-    for text, _ in iter_rows(file, text_col):
+    for text, _ in iter_rows(place, text_col):
         yield text
 
 
-def iter_rows(
-    file: str | Path, text_col: str | None = None, keep: Keep = "none"
-) -> Iterator[tuple[str, dict[str, Any]]]:
+def iter_rows(place: Place, text_col: str | None = None, keep: Keep = "none") -> Iterator[tuple[str, dict[str, Any]]]:
     """Each text with the cells of the columns to keep, by name: the same names in every row.
 
-    `keep` is `all` (all columns but that of the texts), `none`, or their names. Raises as `iter_texts` does, and
-    `DataError` where a column to keep is missing.
+    `place` is a file, a folder, a pattern or an address (`find_files`); of several files, the name of each is kept as
+    the column `file` where any are. `keep` is `all` (all columns but that of the texts), `none`, or their names. Raises
+    as `iter_texts` does, and `DataError` where a column to keep is missing, or files have different ones.
     """
-    file = Path(file)
-    if not os.path.exists(file):
+    files = find_files(place)
+    if len(files) > 1:
+        _check_same_columns(files, text_col, keep)
+    for file in files:
+        for text, kept in _rows_of_file(file, text_col, keep):
+            yield text, {"file": str(file), **kept} if len(files) > 1 and keep != "none" else kept
+
+
+def _check_same_columns(files: Sequence[Place], text_col: str | None, keep: Keep) -> None:
+    "Raise `DataError` where files have different columns to keep; their first rows are read."
+    columns = {file: set(next(_rows_of_file(file, text_col, keep), ("", {}))[1]) for file in files}
+    for file, names in columns.items():
+        if differing := sorted(names ^ columns[files[0]]):
+            raise DataError(
+                f"{file} and {files[0]} differ in the column {differing[0]!r}; choose columns that both have with --keep"
+            )
+
+
+def _rows_of_file(file: Place, text_col: str | None, keep: Keep) -> Iterator[tuple[str, dict[str, Any]]]:
+    "The same of one file."
+    if not is_remote(file) and not os.path.exists(file):
         raise TextError(f"{file} does not exist; give the path of a file with texts")
     try:
-        rows = _table_rows(file, text_col, keep) if text_col or _is_table(file) else _lines(file, keep)
-        for number, (text, kept) in enumerate(rows, 1):
-            if not isinstance(text, str):
-                raise TextError(
-                    f"{file}: row {number} holds {reprlib.repr(text)}, which is not a text; fill or drop it, then "
-                    "try again"
-                )
-            yield text, kept
+        with remote_errors(file):
+            rows = _table_rows(file, text_col, keep) if text_col or _is_table(file) else _lines(file, keep)
+            for number, (text, kept) in enumerate(rows, 1):
+                if not isinstance(text, str):
+                    raise TextError(
+                        f"{file}: row {number} holds {reprlib.repr(text)}, which is not a text; fill or drop it, then "
+                        "try again"
+                    )
+                yield text, kept
     except UnicodeDecodeError as error:
         raise TextError(f"{file} cannot be read as text (not UTF-8); save it as UTF-8") from error
     except OSError as error:
         raise TextError(f"{file} cannot be read ({first_line(error)}); name another, or repair it") from error
 
 
-def _is_table(file: Path) -> bool:
+def _is_table(file: Place) -> bool:
     "Whether a file is a table by its ending or its content; any other is one text a line."
     with open_stream(str(file), file) as (name, _, head):
         suffix = Path(name).suffix.lower()
         return suffix in (".csv", ".tsv", ".parquet") or is_json(name, head) or is_parquet(head)
 
 
-def _lines(file: Path, keep: Keep) -> Iterator[tuple[str, dict[str, Any]]]:
+def _lines(file: Place, keep: Keep) -> Iterator[tuple[str, dict[str, Any]]]:
     if keep not in ("all", "none"):
         raise DataError(f"{file} has one text a line and no column {keep[0]!r} to keep; leave --keep out")
     with open_stream(str(file), file) as (_, stream, head):
@@ -173,7 +195,7 @@ def _lines(file: Path, keep: Keep) -> Iterator[tuple[str, dict[str, Any]]]:
             yield line.removesuffix("\n"), {}
 
 
-def _table_rows(file: Path, text_col: str | None, keep: Keep) -> Iterator[tuple[Any, dict[str, Any]]]:
+def _table_rows(file: Place, text_col: str | None, keep: Keep) -> Iterator[tuple[Any, dict[str, Any]]]:
     "The cells of the column of texts, each with those to keep."
     only = None if keep == "all" else [text_col or "text", *(() if keep == "none" else keep)]
     with open_table(str(file), file, only or [text_col or "text"], only) as table:
@@ -183,7 +205,7 @@ def _table_rows(file: Path, text_col: str | None, keep: Keep) -> Iterator[tuple[
             yield from _nested_rows(file, table, text_col, keep)
 
 
-def _flat_rows(file: Path, table: Table, text_col: str | None, keep: Keep) -> Iterator[tuple[Any, dict[str, Any]]]:
+def _flat_rows(file: Place, table: Table, text_col: str | None, keep: Keep) -> Iterator[tuple[Any, dict[str, Any]]]:
     "The same of a table whose columns are known before its rows."
     assert table.columns is not None
     if not any(map(str.strip, table.columns)):
@@ -200,7 +222,7 @@ def _flat_rows(file: Path, table: Table, text_col: str | None, keep: Keep) -> It
         yield text, dict(zip(kept, others, strict=True))
 
 
-def _nested_rows(file: Path, table: Table, text_col: str | None, keep: Keep) -> Iterator[tuple[Any, dict[str, Any]]]:
+def _nested_rows(file: Place, table: Table, text_col: str | None, keep: Keep) -> Iterator[tuple[Any, dict[str, Any]]]:
     "The same of JSON, whose columns are the keys of its first rows; lists and objects are kept as JSON."
     first = list(islice(table.rows, _FIRST_ROWS if keep == "all" else 1))
     names = list(dict.fromkeys(str(key) for row in first if not row.refused for key in row.cells))
@@ -221,7 +243,7 @@ def _nested_rows(file: Path, table: Table, text_col: str | None, keep: Keep) -> 
         )
 
 
-def _kept_columns(names: Sequence[str], text_col: str, keep: Keep, file: Path) -> list[str]:
+def _kept_columns(names: Sequence[str], text_col: str, keep: Keep, file: Place) -> list[str]:
     "The names of the columns to keep. `DataError` where one is missing, or stands twice."
     if keep == "none":
         return []
@@ -237,7 +259,7 @@ def _kept_columns(names: Sequence[str], text_col: str, keep: Keep, file: Path) -
     return list(dict.fromkeys(chosen))
 
 
-def _warn_of_odd_header(file: Path, column: str) -> None:
+def _warn_of_odd_header(file: Place, column: str) -> None:
     "Warn where the name of the only column is not a usual one: it may be a text."
     if loose_name(column) not in HEADER_NAMES:
         warn_once(
@@ -259,15 +281,18 @@ def _text_column(names: list[str], wanted: str | None, where: object) -> str:
     return column
 
 
-def estimate_rows(file: str | Path) -> int:
-    "How many rows a file has, for a progress bar: exact for Parquet, a count of line ends otherwise, 0 if unreadable."
-    file = Path(file)
+def estimate_rows(place: Place) -> int:
+    "How many rows there are, for a progress bar: exact for Parquet, else a count of line ends; 0 where nobody knows."
     try:
-        if file.suffix.lower() == ".parquet":
-            from pyarrow.parquet import read_metadata
-
-            return max(0, read_metadata(file).num_rows)
-        with open(file, "rb") as stream:
-            return sum(block.count(b"\n") for block in iter(lambda: stream.read(2**20), b""))
-    except Exception:  # whoever reads the file says what is wrong with it
+        return sum(0 if is_remote(file) else _rows_in(Path(file)) for file in find_files(place))
+    except Exception:  # whoever reads the files says what is wrong with them
         return 0
+
+
+def _rows_in(file: Path) -> int:
+    if file.suffix.lower() == ".parquet":
+        from pyarrow.parquet import read_metadata
+
+        return max(0, read_metadata(file).num_rows)
+    with open_stream(str(file), file) as (_, stream, _):
+        return sum(block.count(b"\n") for block in iter(lambda: stream.read(2**20), b""))

@@ -11,6 +11,7 @@ have no header, and in EmpatheticDialogues a quotation mark is an ordinary chara
 """
 
 import csv
+import io
 import re
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,7 +29,13 @@ SEPARATOR_NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 SPLIT_LINE = re.compile(r"[^\t]*\t\d+(,\d+)*\t\w+\r?$")  # text, label ids, comment id: the splits have no header
 
 
-def open_text_table(name: str, stream: BinaryIO, head: bytes, wanted: Sequence[str]) -> Table:
+def open_text_table(
+    name: str,
+    stream: BinaryIO,
+    head: bytes,
+    wanted: Sequence[str],
+    most: int = -1,  # bytes that are read beforehand to learn how the file is quoted; by default all of it
+) -> Table:
     "A CSV or TSV file, or one of the two published layouts."
     start = head.decode(text_encoding(head), errors="replace").removeprefix("\ufeff")
     first, lines = start.split("\n", 1)[0], Counter[str]()
@@ -43,12 +50,14 @@ def open_text_table(name: str, stream: BinaryIO, head: bytes, wanted: Sequence[s
     separator, is_announced = detect_separator(name, start)
     notes = [] if separator == "," else [f"separated by {SEPARATOR_NAMES.get(separator, separator)}s"]
     newline = "\n" if "\n" in start else ""  # a carriage return alone ends a line only where there is nothing else
-    has_quotes, known = _holds_quotes(stream), None
-    enclose = separator not in "\t|" or (has_quotes and _quotes_enclose(stream, head, separator, newline))
+    beginning = stream if most < 0 else io.BytesIO(stream.read(most))
+    has_quotes, known = _holds_quotes(beginning), None
+    enclose = separator not in "\t|" or (has_quotes and _quotes_enclose(beginning, head, separator, newline))
     if separator in "\t|" and has_quotes:
         notes.append("quotation marks " + ("enclose fields" if enclose else "are part of the text"))
     if enclose and has_quotes:
-        known = _known_cells(stream, head, separator, newline)
+        known = _known_cells(beginning, head, separator, newline)
+    stream.seek(0)
     text = text_lines(stream, head, newline)
     others = first.split(separator)[1:]
     skip_blanks = bool(others) and all(cell.startswith(" ") for cell in others)  # before a quotation mark

@@ -1,0 +1,140 @@
+"""Where texts are: in a file, in the files of a folder or a pattern, or at an address that fsspec knows.
+
+Addresses are those of fsspec's file systems: `https://`, `s3://`, `gs://`, `hf://` and so on. What is there is read block
+by block, as it is needed, and never copied whole.
+"""
+
+import glob
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ..core import ConfigError, DataError, EmoNbError, TextError, first_line
+from .archives import check_regular_file
+
+Place = str | Path  # a path, or an address with `://`
+_TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".txt")
+_COMPRESSED = ("", ".gz", ".zst")
+_PACKAGES = {
+    "s3": "s3fs",
+    "gs": "gcsfs",
+    "gcs": "gcsfs",
+    "az": "adlfs",
+    "abfs": "adlfs",
+    "http": "aiohttp",
+    "https": "aiohttp",
+}
+
+
+def is_remote(place: Place) -> bool:
+    "Whether a place is an address, and not a path of this machine."
+    return "://" in str(place) and not os.path.exists(place)
+
+
+def find_files(place: Place) -> list[Place]:
+    """The file, the tables of a folder and the folders in it, or the files that a pattern with `*` fits, by name.
+
+    Raises `TextError` where there is none, and `ConfigError` or `DataError` for an address that cannot be reached.
+    """
+    if is_remote(place):
+        found: list[Place] = list(_remote_files(str(place)))
+    elif os.path.isdir(place):
+        found = sorted(path for path in Path(place).rglob("*") if path.is_file() and _is_table_name(path.name))
+    elif os.path.exists(place) or not glob.has_magic(str(place)):
+        found = [Path(place)]
+    else:
+        found = sorted(path for name in glob.glob(str(place), recursive=True) if (path := Path(name)).is_file())
+    if not found:
+        raise TextError(f"{place} names no file with texts; name a file, a folder with tables, or another pattern")
+    return found
+
+
+def _is_table_name(name: str) -> bool:
+    return not name.startswith(".") and name.lower().endswith(tuple(t + c for t in _TABLES for c in _COMPRESSED))
+
+
+def _remote_files(place: str) -> Iterator[str]:
+    with remote_errors(place):
+        files, path = _file_system(place)
+        if place.startswith(("http:", "https:")):  # which have no folders, and queries that look like patterns
+            names = [path]
+        elif glob.has_magic(path):
+            names = sorted(files.glob(path))
+        elif not files.isdir(path):
+            names = [path]
+        else:
+            names = sorted(name for name in files.find(path) if _is_table_name(name.rsplit("/", 1)[-1]))
+        for name in names:
+            yield place if name == path else files.unstrip_protocol(name)
+
+
+def _file_system(place: str) -> tuple[Any, str]:
+    from fsspec.core import url_to_fs
+
+    return url_to_fs(place)
+
+
+@contextmanager
+def remote_errors(place: Place) -> Iterator[None]:
+    "Turn what a file system raises about an address into one sentence; errors about a path stay as they are."
+    try:
+        yield
+    except EmoNbError:
+        raise
+    except Exception as error:  # each file system has errors of its own
+        if not is_remote(place):
+            raise
+        raise _named_error(place, error) from error
+
+
+def _named_error(place: Place, error: Exception) -> EmoNbError:
+    kind = str(place).partition("://")[0]
+    if isinstance(error, ImportError):
+        package = _PACKAGES.get(kind, "a package for it")
+        return ConfigError(f"{place} is read with {package}, which is not installed; pip install {package}")
+    if isinstance(error, FileNotFoundError):
+        return TextError(f"{place} is not there, or nobody answers; give the path or the address of a file with texts")
+    if isinstance(error, PermissionError):
+        return DataError(f"{place} may not be read ({first_line(error)}); log in there, or ask its owner")
+    return DataError(f"{place} cannot be read ({first_line(error)}); name another place, or copy the file here")
+
+
+@contextmanager
+def open_place(place: Place) -> Iterator[BinaryIO]:
+    "The bytes of a file, which can be read again from any position. Raises as `find_files` does."
+    if not is_remote(place):
+        with open(place, "rb") as stream:
+            yield stream
+        return
+    with remote_errors(place):
+        files, path = _file_system(str(place))
+        stream = files.open(path, "rb")
+    with stream:
+        yield stream
+
+
+def check_can_be_read_twice(place: Place) -> None:
+    "Raise `DataError` for a pipe or a device."
+    if not is_remote(place):
+        check_regular_file(Path(place))
+
+
+def fingerprint(place: Place) -> str:
+    "What tells a file from another: the SHA-256 of its content or, of an address, of what its server says of it."
+    if is_remote(place):
+        with remote_errors(place):
+            files, path = _file_system(str(place))
+            facts = json.dumps(files.info(path), default=str, sort_keys=True)
+            return hashlib.sha256(facts.encode()).hexdigest()
+    content = hashlib.sha256()
+    try:
+        with open(place, "rb") as stream:
+            for block in iter(lambda: stream.read(2**20), b""):
+                content.update(block)
+    except OSError as error:
+        raise TextError(f"{place} cannot be read ({first_line(error)}); name another, or repair it") from error
+    return content.hexdigest()

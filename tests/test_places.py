@@ -1,0 +1,134 @@
+"""Texts in several files, in compressed ones and at addresses: the same answers, and one sentence where they cannot be had."""
+
+import gzip
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import fsspec
+import pandas as pd
+import pyarrow as pa
+import pytest
+from helpers import refusal
+
+from emo_nb.core import ConfigError, DataError, TextError
+from emo_nb.io.places import fingerprint
+from emo_nb.io.readers import estimate_rows, iter_rows, iter_texts
+from emo_nb.predict import TrainedClassifier, predict_file
+
+TABLE = pd.DataFrame({"id": range(600), "text": [f"text {i}, {'good' if i % 2 else 'bad'}" for i in range(600)]})
+
+
+class Ranges(SimpleHTTPRequestHandler):
+    "A file server that answers requests for a range of bytes, as large ones do, and counts the bytes that it sent."
+
+    sent = 0
+
+    def do_GET(self):
+        path, wanted = Path(self.translate_path(self.path)), self.headers.get("Range")
+        if not wanted or not path.is_file():
+            return super().do_GET()
+        start, _, end = wanted.removeprefix("bytes=").partition("-")
+        content = path.read_bytes()
+        part = content[int(start) : int(end) + 1]
+        type(self).sent += len(part)
+        self.send_response(206)
+        self.send_header("Content-Range", f"bytes {start}-{int(start) + len(part) - 1}/{len(content)}")
+        self.send_header("Content-Length", str(len(part)))
+        self.end_headers()
+        self.wfile.write(part)
+
+    def end_headers(self):
+        self.send_header("Accept-Ranges", "bytes")
+        super().end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server(here):
+    "The address of the working directory."
+    (here / "served").mkdir()
+    Ranges.sent = 0
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Ranges, directory=str(here / "served"))) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_address[1]}"
+        running.shutdown()
+
+
+@pytest.mark.parametrize("ending", ["csv.gz", "jsonl.gz", "csv.zst", "jsonl.zst"])
+def test_a_compressed_table_is_read_as_it_is(here, ending):
+    text = TABLE.to_csv(index=False) if ending.startswith("csv") else TABLE.to_json(orient="records", lines=True)
+    packed = gzip.compress(text.encode()) if ending.endswith("gz") else pa.compress(text.encode(), "zstd", asbytes=True)
+    Path(f"in.{ending}").write_bytes(packed)
+    rows = list(iter_rows(f"in.{ending}", keep="all"))
+    assert [text for text, _ in rows] == list(TABLE.text)
+    assert [int(cells["id"]) for _, cells in rows] == list(TABLE.id)
+    assert abs(estimate_rows(f"in.{ending}") - 600) <= 1
+    Path(f"cut.{ending}").write_bytes(packed[: len(packed) // 2])
+    with refusal((DataError, TextError), f"cut.{ending}", "cut short or damaged"):
+        list(iter_texts(f"cut.{ending}"))
+
+
+def test_a_folder_or_a_pattern_is_read_file_by_file_and_each_row_says_which(emo, tiny, here):
+    Path("texts/more").mkdir(parents=True)
+    TABLE[:3].to_csv("texts/a.csv", index=False)
+    TABLE[3:5].to_csv("texts/more/b.csv", index=False)
+    Path("texts/.hidden.csv").write_text("none\n")
+    Path("texts/notes.md").write_text("none\n")
+    for place, n_rows in (("texts", 5), ("texts/*.csv", 3), ("texts/**/*.csv", 5)):
+        code, _, errors = emo("predict", "--model", tiny.folder, "--file", place, "--out", "out.csv", "--force")
+        assert code == 0, errors
+        table = pd.read_csv("out.csv")
+        assert list(table.text) == list(TABLE.text[:n_rows]) and list(table.id) == list(range(n_rows))
+    assert [Path(file).name for file in table.file] == ["a.csv"] * 3 + ["b.csv"] * 2
+    TABLE[5:].rename(columns={"id": "number"}).to_csv("texts/c.csv", index=False)
+    for place, said in (
+        ("texts", "choose columns that both have with --keep"),
+        ("no/*.csv", "names no file with texts"),
+    ):
+        code, _, errors = emo("predict", "--model", tiny.folder, "--file", place, "--out", "other.csv")
+        assert code == 2 and said in errors and not Path("other.csv").exists()
+    assert (
+        predict_file(
+            TrainedClassifier.from_pretrained(tiny.folder), "texts", "other.csv", keep="none", show_progress_bar=False
+        )
+        == 600
+    )
+
+
+def test_an_address_is_read_block_by_block_with_the_answers_of_the_file(tiny, server, here):
+    TABLE.to_parquet("served/in.parquet", row_group_size=100)
+    pd.DataFrame({"text": ["x" * 1000] * 30_000}).to_csv("served/large.csv", index=False)
+    TABLE.to_csv("served/in.csv", index=False)
+    classifier = TrainedClassifier.from_pretrained(tiny.folder, dtype="float32")
+    predict_file(classifier, "served/in.csv", "expected.csv", show_progress_bar=False)
+    with fsspec.open("memory://texts/in.csv", "w") as stream:
+        stream.write(Path("served/in.csv").read_text())
+    for address in (f"{server}/in.csv", f"{server}/in.parquet", "memory://texts/in.csv", "memory://texts/*.csv"):
+        predict_file(classifier, address, "out.csv", force=True, show_progress_bar=False)
+        table, expected = pd.read_csv("out.csv"), pd.read_csv("expected.csv")
+        pd.testing.assert_frame_equal(table[["id", "text", "label"]], expected[["id", "text", "label"]])
+    Ranges.sent = 0
+    assert next(iter_texts(f"{server}/large.csv")) == "x" * 1000
+    assert 0 < Ranges.sent < 20_000_000  # of 30 million bytes
+    before = fingerprint("memory://texts/in.csv")
+    with fsspec.open("memory://texts/in.csv", "w") as stream:
+        stream.write("text\nanother\n")
+    assert fingerprint("memory://texts/in.csv") != before
+
+
+@pytest.mark.parametrize(
+    ("address", "kind", "said"),
+    [
+        ("memory://nowhere.csv", TextError, "is not there"),
+        ("s3://bucket/texts.csv", ConfigError, "pip install s3fs"),
+        ("gopher://host/texts.csv", DataError, "gopher"),
+        ("http://127.0.0.1:1/texts.csv", TextError, "nobody answers"),
+    ],
+)
+def test_an_address_that_cannot_be_had_is_named(tiny, here, address, kind, said):
+    with refusal(kind, address, said):
+        predict_file(TrainedClassifier.from_pretrained(tiny.folder), address, "out.csv", show_progress_bar=False)
