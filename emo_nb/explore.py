@@ -155,9 +155,9 @@ def label_overview(frame: pd.DataFrame) -> pd.DataFrame:
     return table.assign(example=short).rename_axis("label")
 
 # %% ../nbs/feasibility/04_explore.ipynb #3f1d8596
-def corpus_tables(frame: pd.DataFrame, tokenizer: Any = None) -> dict[str, pd.DataFrame]:
-    "Every table of this page that the corpus allows, by name."
-    lengths = text_lengths(frame.text, tokenizer)
+def corpus_tables(frame: pd.DataFrame, lengths: pd.DataFrame | None = None) -> dict[str, pd.DataFrame]:
+    "Every table of this page that the corpus allows, by name; `lengths` is what `text_lengths` gives, where it is known."
+    lengths = text_lengths(frame.text) if lengths is None else lengths
     tables: dict[str, pd.DataFrame] = {
         "label_counts": label_counts(frame).to_frame(),
         "lengths": lengths.describe(percentiles=[0.5, 0.9, 0.99]).iloc[1:].round(1),
@@ -191,10 +191,11 @@ def explore_corpus(
     """
     check_tidy(frame)
     check_output_dir(Path(out), "label_counts.csv", force)
-    tables = corpus_tables(frame, tokenizer)
+    lengths = text_lengths(frame.text, tokenizer)
+    tables = corpus_tables(frame, lengths)
     figures = {
         "label_counts": plot_counts(tables["label_counts"].rows.head(_MOST_DRAWN), "Rows of each label"),
-        "lengths": plot_lengths(text_lengths(frame.text, tokenizer), "Lengths of the texts"),
+        "lengths": plot_lengths(lengths, "Lengths of the texts"),
     }
     if "cooccurrence" in tables:
         matrix = tables["cooccurrence"].iloc[:_MOST_DRAWN, :_MOST_DRAWN]
