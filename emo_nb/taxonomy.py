@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['GOEMOTIONS', 'EMPATHETIC', 'SHARED10', 'GOEMOTIONS_TO_SHARED10', 'EMPATHETIC_TO_SHARED10', 'EKMAN7', 'SENTIMENT4',
-           'GOEMOTIONS_TO_EKMAN7', 'GOEMOTIONS_TO_SENTIMENT4', 'Unit', 'UNITS', 'TASKS', 'Task', 'get_task',
+           'GOEMOTIONS_TO_EKMAN7', 'GOEMOTIONS_TO_SENTIMENT4', 'BRIGHTER', 'Unit', 'UNITS', 'TASKS', 'Task', 'get_task',
            'custom_task']
 
 # %% ../nbs/feasibility/01_taxonomy.ipynb #052f5456
@@ -82,6 +82,9 @@ GOEMOTIONS_TO_SENTIMENT4 = {
     label: {**_POLARITY, "surprise": "ambiguous", "neutral": "neutral"}[ekman]
     for label, ekman in GOEMOTIONS_TO_EKMAN7.items()
 }
+
+# %% ../nbs/feasibility/01_taxonomy.ipynb #brighter1
+BRIGHTER = ("anger", "fear", "joy", "sadness", "surprise")
 
 # %% ../nbs/feasibility/01_taxonomy.ipynb #79790929
 Unit = Literal["utterance", "prompt", "speaker", "dialogue"]  # what one text of EmpatheticDialogues can be

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from ablations import SEEDS as SEED_VARIANTS
 from ablations import ablations
+from brighter import compare_with_brighter
 from experiments import (
     ROOT,
     RUNS,
@@ -130,7 +131,7 @@ def compare_corpora() -> None:
 
     Writes results/corpora.json: `matrix` (training corpus, test corpus) and `paired` (both corpora over one, on that
     one), on the rows that every run holds out for testing; `probe`, `roles` and `raters`, on all test rows of the run
-    on both corpora.
+    on both corpora; `brighter`, the matrix with a third corpus over its five emotions.
     """
     started = utc_now()
     runs = {name: train_shared(name) for name in ("goemotions", "empathetic", "both")}
@@ -162,6 +163,7 @@ def compare_corpora() -> None:
             **scores_on_prompts(runs["both"], empathetic, labels),
         },
         "raters": scores_by_agreement(both[both.corpus == "goemotions"], labels),
+        "brighter": compare_with_brighter(runs, test[is_held_out]),
     }
     write_result("corpora", record, started)
 
