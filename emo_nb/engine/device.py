@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any
 
 from ..core import ConfigError, warn_once
+from .threads import check_threads
 
 FUSED_ATTENTION_FROM = 64  # tokens a text; shorter ones are quicker with eager attention on a CPU
 
@@ -34,13 +35,15 @@ def choose_backend(device: str | None = None, dtype: str | None = None, attentio
     """The device and number format that suit this machine, or the ones asked for.
 
     One request is not granted: bfloat16 on a processor that would emulate it; a warning says so. Raises `ConfigError`
-    for a GPU where torch finds none, and for unknown names.
+    for a GPU where torch finds none, and for unknown names. Warns where torch has more threads than there are cores.
     """
     import torch
 
     if device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("a GPU was asked for, but torch finds none; leave the device out, or choose cpu")
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if device == "cpu":
+        check_threads(torch.get_num_threads())
     best, reason = (best_gpu_dtype if device == "cuda" else best_cpu_dtype)()
     check_dtype(dtype)
     if attention not in (None, "eager", "sdpa"):

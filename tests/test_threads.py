@@ -1,0 +1,96 @@
+"""How many threads compute: by the cores that a process is bound to, and the quota of a container."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers import python
+
+from emo_nb.engine.threads import cpu_quota
+
+CONTROLLER = Path("/sys/fs/cgroup/cpu")  # of version 1, where its root may make groups
+CORES = "from emo_nb.engine.threads import available_cores; print(*available_cores())"
+
+
+@pytest.fixture
+def one_core():
+    "A function that moves the process which calls it into a control group of its own, with a quota of one core."
+    group = CONTROLLER / f"emo_nb-{os.getpid()}"
+    try:
+        group.mkdir()
+        (group / "cpu.cfs_quota_us").write_text((group / "cpu.cfs_period_us").read_text())
+    except OSError:
+        pytest.skip("this machine lets nobody make a control group of version 1")
+    yield lambda: (group / "tasks").write_text(str(os.getpid()))
+    group.rmdir()
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system binds no process to cores")
+def test_a_process_that_is_bound_to_one_core_has_one():
+    first = min(os.sched_getaffinity(0))
+    done = subprocess.run(
+        [sys.executable, "-c", CORES],
+        capture_output=True,
+        text=True,
+        check=True,
+        preexec_fn=lambda: os.sched_setaffinity(0, {first}),
+    )
+    assert done.stdout.startswith("1.0 ") and ("affinity" in done.stdout or os.cpu_count() == 1)
+
+
+def test_the_quota_of_a_container_is_the_number_of_threads_of_the_command(one_core, alone):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("OMP_")}
+    command = [sys.executable, "-m", "emo_nb", "info"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, preexec_fn=one_core, env=environment | {"COLUMNS": "200"}
+    )
+    assert "1 on 1 cores (the CPU quota of its container), waiting: passive" in done.stdout
+
+
+def test_a_program_keeps_its_threads_and_is_told_that_they_are_too_many(one_core):
+    code = "import os, sys; from emo_nb.engine.device import choose_backend; choose_backend('cpu'); import torch; print(torch.get_num_threads())"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        preexec_fn=one_core,
+        env=os.environ | {"OMP_NUM_THREADS": "2"},
+    )
+    assert done.stdout.strip() == "2"
+    assert done.stderr.count("2 threads compute on 1 cores (the CPU quota of its container)") == 1
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "cores"),
+    [
+        ("0::/", {"cpu.max": "max 100000"}, None),
+        ("0::/", {"cpu.max": "150000 100000"}, 1.5),
+        ("0::/a/b", {"a/b/cpu.max": "max 100000", "a/cpu.max": "50000 100000"}, 0.5),
+        ("0::/hidden/from/the/container", {"cpu.max": "400000 100000"}, 4),
+        (
+            "3:cpu,cpuacct:/d",
+            {"cpu,cpuacct/d/cpu.cfs_quota_us": "-1", "cpu,cpuacct/d/cpu.cfs_period_us": "100000"},
+            None,
+        ),
+        ("3:cpu,cpuacct:/d", {"cpu/d/cpu.cfs_quota_us": "20000", "cpu/d/cpu.cfs_period_us": "10000"}, 2),
+        ("", {}, None),
+        ("0::/", {"cpu.max": "nonsense"}, None),
+    ],
+)
+def test_the_quota_is_the_least_of_all_groups(tmp_path, groups, files, cores):
+    for name, content in {"cgroup": groups, **files}.items():
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(content + "\n")
+    assert cpu_quota(tmp_path / "cgroup", tmp_path) == cores
+
+
+def test_what_the_user_has_set_stays():
+    code = (
+        "import os; os.environ['OMP_WAIT_POLICY'] = 'active'; from emo_nb.engine.threads import settle_threads; "
+        "settle_threads(); print(os.environ['OMP_WAIT_POLICY'])"
+    )
+    assert python(code).strip() == "active"
