@@ -20,7 +20,7 @@ from .taxonomy import Unit
 
 Method = Literal["lora", "finetune"]
 Split = Literal["group", "study", "official"]
-Device = Literal["cpu", "cuda"]
+Device = Literal["cpu", "cuda", "mps", "xpu"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 Attention = Literal["eager", "sdpa"]
 Unlabelled = Literal["negative", "drop"]

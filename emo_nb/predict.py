@@ -195,7 +195,7 @@ def batched_logits(
             batch = pad_batch([ids[i] for i in rows], model.config.pad_token_id or 0)
             try:
                 input_ids, mask = (torch.from_numpy(array).to(model.device) for array in batch)
-                logits[rows] = model(input_ids=input_ids, attention_mask=mask).logits.double().cpu().numpy()
+                logits[rows] = model(input_ids=input_ids, attention_mask=mask).logits.cpu().double().numpy()
             except RuntimeError as error:
                 if len(rows) == 1 or not is_out_of_memory(error):
                     raise

@@ -39,6 +39,7 @@ from .io.schema import (
 )
 from .io.writers import format_csv, read_formatted_csv
 from .engine.checkpoints import load_config
+from .engine.device import find_accelerator
 from .model import MINILM, adapter_settings, hub_id
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def provenance(started: datetime) -> dict[str, Any]:
         "hardware": {
             "processor": processor_name(),
             "threads": torch.get_num_threads(),
-            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else find_accelerator(),
         },
     }
 

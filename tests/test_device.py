@@ -1,4 +1,4 @@
-"""How many threads compute: by the cores that a process is bound to, and the quota of a container."""
+"""On what is computed: the cores that a process is bound to, the quota of a container, the GPU that torch finds."""
 
 import os
 import subprocess
@@ -6,8 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import python
+import torch
+from helpers import python, refusal
 
+from emo_nb.core import ConfigError
+from emo_nb.engine.device import choose_backend
 from emo_nb.engine.threads import cpu_quota
 
 CONTROLLER = Path("/sys/fs/cgroup/cpu")  # of version 1, where its root may make groups
@@ -94,3 +97,16 @@ def test_what_the_user_has_set_stays():
         "settle_threads(); print(os.environ['OMP_WAIT_POLICY'])"
     )
     assert python(code).strip() == "active"
+
+
+@pytest.mark.parametrize("name", ["mps", "xpu"])
+def test_a_gpu_that_torch_finds_is_taken_in_the_format_that_all_of_its_kind_have(name, monkeypatch):
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: True)  # there is none of these here
+    monkeypatch.setattr("torch.accelerator.current_accelerator", lambda: torch.device(name))
+    backend = choose_backend()
+    assert (backend.device, backend.dtype, backend.attention_for()) == (name, "float32", "sdpa")
+    assert choose_backend(name, "float16").dtype == "float16" and choose_backend("cpu").device == "cpu"
+    with refusal(ConfigError, "(cuda)", f"torch finds {name}"):
+        choose_backend("cuda")
+    with refusal(ConfigError, "'gpu'", "cpu, cuda, mps, xpu"):
+        choose_backend("gpu")
