@@ -1,7 +1,7 @@
 """How fast emo_nb is beside what else its users could pick, as ratios from one run on one machine.
 
 `python bench/bench.py [PART ...]` with the parts train, tuning, score, study, profile, predict, latency, start, rows,
-length and threads. Every measurement is a process of its own; the ways take turns, several rounds; medians are compared.
+length, threads, company, quota and memory. Every measurement is a process of its own; the ways take turns, several rounds; medians are compared.
 Each part prints a table and writes results/bench_PART.json.
 """
 
@@ -34,6 +34,9 @@ SIZES: dict[str, list[int]] = {  # rows, but tokens for length, and a count for 
     "rows": [1_000, 10_000, 100_000, 1_000_000],
     "length": [8, 16, 32, 64, 128, 256],
     "threads": [1, 2],
+    "company": [2000],
+    "quota": [2000],
+    "memory": [5000],
 }
 ROUNDS = {
     "train": 3,
@@ -47,6 +50,9 @@ ROUNDS = {
     "rows": 1,
     "length": 3,
     "threads": 3,
+    "company": 3,
+    "quota": 3,
+    "memory": 1,
 }
 SLOW = {"the study's recipe": 15}  # measured on so many times fewer rows
 MAIN = {
@@ -57,6 +63,7 @@ MAIN = {
     "latency": "p50",
     "start": "seconds",
     "rows": "seconds",
+    "memory": "memory_mb",
 }  # what is compared; texts a second elsewhere
 MORE_IS_BETTER = ("per_second", "dev_macro_f1")
 PEERS = ("onnxruntime", "onnx", "openvino")

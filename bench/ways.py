@@ -520,10 +520,48 @@ def on_threads(threads: int) -> dict[str, Any]:
     return bulk(BULK["emo_nb, bulk"])(4000)
 
 
+# ---- company, and less of the machine
+
+
+def in_a_process(
+    part: str, way: str, busy: int = 0, cores: int | None = None, threads: int | None = None
+) -> Callable[[int], dict[str, Any]]:
+    "Another measurement in a process like the command's, beside so many busy ones or bound to so many cores; its memory."
+
+    def measure(size: int) -> dict[str, Any]:
+        from emo_nb.engine.threads import SPINS
+
+        environment = {**os.environ, "GOMP_SPINCOUNT": str(SPINS)}
+        if threads:
+            environment["OMP_NUM_THREADS"] = str(threads)
+        company = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(busy)]
+        allowed = None if cores is None else set(sorted(os.sched_getaffinity(0))[:cores])
+        try:
+            with subprocess.Popen(
+                [sys.executable, __file__, part, way, str(size)],
+                stdout=subprocess.PIPE,
+                text=True,
+                env=environment,
+                preexec_fn=None if allowed is None else lambda: os.sched_setaffinity(0, allowed),
+            ) as process:
+                assert process.stdout is not None
+                said = process.stdout.read()
+                _, process.returncode, usage = os.wait4(process.pid, 0)
+        finally:
+            for other in company:
+                other.kill()
+                other.wait()
+        found = json.loads(said.splitlines()[-1])
+        return {"per_second": found["per_second"], "memory_mb": usage.ru_maxrss / 1024}
+
+    return measure
+
+
 COMMAND = ["-m", "emo_nb"]
 READY = (
     f"from emo_nb.predict import TrainedClassifier as T; T.from_pretrained({str(MODEL)!r}).predict_frame('one text')"
 )
+WORK = (("training", "train", "emo_nb, LoRA"), ("prediction", "predict", "emo_nb, bulk"))
 MACHINE: dict[str, Callable[[int], dict[str, Any]]] = {"peak": peak}
 PARTS: dict[str, dict[str, Callable[[int], dict[str, Any]]]] = {
     "train": MACHINE
@@ -561,6 +599,24 @@ PARTS: dict[str, dict[str, Callable[[int], dict[str, Any]]]] = {
     "rows": {"emo-nb predict": file_of},
     "length": {"emo_nb, bulk": of_length},
     "threads": {"emo_nb, bulk": on_threads},
+    "company": {
+        f"{name}{', beside two busy processes' if busy else ', alone'}": in_a_process(part, way, busy)
+        for name, part, way in WORK
+        for busy in (0, 2)
+    },
+    "quota": {
+        f"{name}, {cores} cores" if cores > 1 else f"{name}, bound to one core": in_a_process(part, way, cores=cores)
+        for name, part, way in WORK
+        for cores in (2, 1)
+    },
+    "memory": {
+        f"{part}: {way}": in_a_process(part, way)
+        for part, ways in (
+            ("train", ("a tuned Trainer", "emo_nb, LoRA", "emo_nb, every layer")),
+            ("predict", (*PREDICTORS, *BULK)),
+        )
+        for way in ways
+    },
 }
 
 

@@ -30,8 +30,8 @@ def own_cache(tmp_path_factory):
 def lesson(request):
     "A teacher that knows all words, and labelled rows with the first words only, in the form of either task."
     form = list if request.param == "one label" else lambda labels: [[label] for label in labels]
-    texts, labels = write_texts(240, slice(0, 5), seed=0)
-    teacher = EmotionClassifier("minilm", epochs=6).fit(texts, form(labels))
+    texts, labels = write_texts(200, slice(0, 5), seed=0)
+    teacher = EmotionClassifier("minilm", epochs=5).fit(texts, form(labels))
     texts, labels = write_texts(120, TAUGHT, seed=1)
     return teacher, texts, form(labels)
 
@@ -44,9 +44,9 @@ def accuracy(classifier: EmotionClassifier) -> float:
 
 def test_a_student_learns_from_unlabelled_texts_what_only_its_teacher_knows(lesson, tmp_path):
     teacher, texts, labels = lesson
-    more, _ = write_texts(240, UNTAUGHT, seed=2)
-    alone = EmotionClassifier("minilm", epochs=4).fit(texts, labels)
-    taught = EmotionClassifier("minilm", epochs=4).fit(texts, labels, teacher=teacher, unlabelled=more)
+    more, _ = write_texts(160, UNTAUGHT, seed=2)
+    alone = EmotionClassifier("minilm", epochs=3).fit(texts, labels)
+    taught = EmotionClassifier("minilm", epochs=3).fit(texts, labels, teacher=teacher, unlabelled=more)
     assert taught.classes_.tolist() == alone.classes_.tolist() and taught.rows_ == alone.rows_
     assert accuracy(teacher) > 0.9 and accuracy(taught) > 0.8 > 0.6 > accuracy(alone)
 
