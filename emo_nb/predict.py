@@ -11,12 +11,11 @@ __all__ = ['MAX_LENGTH', 'LongTexts', 'MAX_BATCH_TOKENS', 'FEW_TOKENS', 'BULK_TE
 
 # %% ../nbs/prototype/10_predict.ipynb #ce5d75bf
 import hashlib
-import json
 import os
 import reprlib
 import unicodedata
 from collections import Counter
-from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, Sequence
+from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from copy import deepcopy
@@ -36,6 +35,8 @@ from .engine.checkpoints import Checkpoint, is_multi_label, label_names, quiet_t
 from .engine.device import Backend, check_dtype, choose_backend, compute_alone_after_fork
 from .engine.forward import prepare_for_inference
 from .engine.memory import is_out_of_memory, release_memory
+from .engine.onnx_engine import BACKEND as ONNX_BACKEND
+from .engine.onnx_engine import OnnxCheckpoint, is_export, open_export
 from .evaluate import choose_thresholds, fit_temperature, probabilities
 from .model import apply_temperature, find_classifier
 
@@ -184,31 +185,40 @@ def batched_logits(
     model: Any, ids: list[list[int]], max_batch_tokens: int = MAX_BATCH_TOKENS, bar: Any = None
 ) -> np.ndarray:
     "Logits (n_texts, n_labels) of tokenised texts; batches are halved where memory runs out. `bar` is a tqdm bar."
-    import torch
-
-    logits = np.empty((len(ids), model.config.num_labels))
+    logits, compute = np.empty((len(ids), model.config.num_labels)), _logits_function(model)
     waiting = list(token_batches(np.array([len(row) for row in ids]), max_batch_tokens))
     has_halved = False
-    with torch.inference_mode():
-        while waiting:
-            rows = waiting.pop()
-            batch = pad_batch([ids[i] for i in rows], model.config.pad_token_id or 0)
-            try:
-                input_ids, mask = (torch.from_numpy(array).to(model.device) for array in batch)
-                logits[rows] = model(input_ids=input_ids, attention_mask=mask).logits.cpu().double().numpy()
-            except RuntimeError as error:
-                if len(rows) == 1 or not is_out_of_memory(error):
-                    raise
-            else:
-                if bar is not None:
-                    bar.update(len(rows))
-                continue
-            if not has_halved:
-                logger.warning("memory does not suffice for %s texts at once; batches are halved", len(rows))
-            has_halved = True
-            release_memory()
-            waiting = [half for batch in (*waiting, rows) for half in np.array_split(batch, 2) if len(half)]
+    while waiting:
+        rows = waiting.pop()
+        try:
+            logits[rows] = compute(*pad_batch([ids[i] for i in rows], model.config.pad_token_id or 0))
+        except RuntimeError as error:
+            if len(rows) == 1 or not is_out_of_memory(error):
+                raise
+        else:
+            if bar is not None:
+                bar.update(len(rows))
+            continue
+        if not has_halved:
+            logger.warning("memory does not suffice for %s texts at once; batches are halved", len(rows))
+        has_halved = True
+        release_memory()
+        waiting = [half for batch in (*waiting, rows) for half in np.array_split(batch, 2) if len(half)]
     return logits
+
+
+def _logits_function(model: Any) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    "From token ids and attention mask, (n_texts, n_tokens), to logits: of a torch model, or of an exported one."
+    if isinstance(model, OnnxCheckpoint):
+        return model.logits
+    import torch
+
+    @torch.inference_mode()
+    def compute(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        input_ids, attention_mask = (torch.from_numpy(array).to(model.device) for array in (ids, mask))
+        return model(input_ids=input_ids, attention_mask=attention_mask).logits.cpu().double().numpy()
+
+    return compute
 
 # %% ../nbs/prototype/10_predict.ipynb #5176be11
 def _check_finite(logits: np.ndarray, dtype: str) -> np.ndarray:
@@ -237,7 +247,7 @@ _PREPARING = Lock()  # threads that share a classifier lay out its weights once
 class PreparedModels:
     "A classifier's weights, laid out for each backend when it is first needed: token ids in, logits out."
 
-    def __init__(self, checkpoint: Checkpoint):
+    def __init__(self, checkpoint: Checkpoint | OnnxCheckpoint):
         self.checkpoint = checkpoint
         self.clear()
 
@@ -247,11 +257,16 @@ class PreparedModels:
 
     def logits(self, ids: list[list[int]], backend: Backend, max_batch_tokens: int, bar: Any = None) -> np.ndarray:
         "The outputs before softmax or sigmoid, (n_texts, n_labels). `ModelError` where one is NaN or infinite."
+        return _check_finite(batched_logits(self._prepared_for(backend), ids, max_batch_tokens, bar), backend.dtype)
+
+    def _prepared_for(self, backend: Backend) -> Any:
+        if isinstance(self.checkpoint, OnnxCheckpoint):
+            return self.checkpoint
         compute_alone_after_fork()
         with _PREPARING:
             if backend not in self._by_backend:
                 self._by_backend[backend] = prepare_for_inference(self.checkpoint, backend)
-        return _check_finite(batched_logits(self._by_backend[backend], ids, max_batch_tokens, bar), backend.dtype)
+        return self._by_backend[backend]
 
 # %% ../nbs/prototype/10_predict.ipynb #b1c20a14
 class TextScorer:
@@ -263,16 +278,18 @@ class TextScorer:
 
     def __init__(
         self,
-        model: Any,  # a `Checkpoint`, or a transformers classifier
+        model: Any,  # a `Checkpoint`, an exported one, or a transformers classifier
         tokenizer: Any,
         device: str | None = None,
         dtype: str | None = None,
         long_texts: LongTexts = "truncate",
     ):
         check_long_texts(long_texts)
-        checkpoint = model if isinstance(model, Checkpoint) else Checkpoint(model.config, model=model)
+        known = isinstance(model, (Checkpoint, OnnxCheckpoint))
+        checkpoint = model if known else Checkpoint(model.config, model=model)
         self.checkpoint, self.config, self.tokenizer = checkpoint, checkpoint.config, tokenizer
-        self.few, self.exact, self.bulk = choose_backends(device, dtype)
+        is_exported = isinstance(model, OnnxCheckpoint)
+        self.few, self.exact, self.bulk = (ONNX_BACKEND,) * 3 if is_exported else choose_backends(device, dtype)
         self.device, self.dtype, self.long_texts = device, dtype, long_texts
         self.max_length = min(tokenizer.model_max_length, MAX_LENGTH)
         self._prepared = PreparedModels(checkpoint)
@@ -397,7 +414,11 @@ class TrainedClassifier(LabelScorer):
     def from_pretrained(
         cls, name: str | Path, device: str | None = None, dtype: str | None = None, long_texts: LongTexts = "truncate"
     ) -> "TrainedClassifier":
-        "Load a run directory, a folder with a transformers classifier, a model of the package or of the hub; `ModelError`."
+        "Load a run directory, a folder with a classifier, a model of the package or of the hub; `ModelError`."
+        if is_export(name):
+            if (device or "cpu", dtype or "float32") != ("cpu", "float32"):
+                raise ConfigError(f"{name} is an exported model, which computes as it is; leave device and dtype out")
+            return cls(*open_export(name), long_texts=long_texts)
         if device or dtype:
             choose_backend(device, dtype)  # an impossible one is refused before anything is read
         return cls(*find_classifier(name), device, dtype, long_texts)
@@ -562,16 +583,11 @@ def _job_settings(
     keep: str | Sequence[str] = "all",
 ) -> dict[str, Any]:
     "Everything that decides the predictions of a file: its content, the model, the formats, the thresholds."
-    weights = hashlib.sha256()
-    for name, tensor in sorted(classifier.checkpoint.state_dict().items()):
-        weights.update(name.encode() + tensor.cpu().contiguous().view(-1).numpy().tobytes())
-    own = {k: v for k, v in classifier.config.to_dict().items() if k.startswith(("emo_nb", "id2"))}
-    weights.update(json.dumps(own, sort_keys=True).encode())
     return {
         "file": _hash_files(place),
         "text column": text_col,
         "choice of columns": keep if isinstance(keep, str) else list(keep),
-        "model": weights.hexdigest(),
+        "model": classifier.checkpoint.sha256(),
         "format": file_format,
         "number format": f"{classifier.bulk.dtype} on {classifier.bulk.device}",
         "texts a part": PART_ROWS,

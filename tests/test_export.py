@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import pickle
+import shutil
 import sys
 
 import numpy as np
@@ -148,3 +150,56 @@ def test_the_texts_to_compare_on_have_several_lengths():
     assert len(texts) == 1000 and not set(calibration) & set(texts)
     words = [len(text.split()) for text in texts]
     assert min(words) == 0 and max(words) > 500
+
+
+OPENED = """
+import sys
+sys.modules.update(dict.fromkeys(("torch", "transformers")))  # importing them fails
+from emo_nb import EmotionClassifier, predict_file
+classifier = EmotionClassifier.from_pretrained(sys.argv[1])
+print(*classifier.predict(["Thank you so much!", "I hate waiting"]).tolist(), sep=";")
+print(classifier.predict_frame("so long " * 400, tokens_left_out=True).tokens_left_out[0] > 100)
+open("in.txt", "w").write("one\\ntwo\\n")
+print(predict_file(classifier, "in.txt", "out.jsonl", show_progress_bar=False))
+"""
+
+
+@pytest.mark.parametrize("name", ["one", "several"])
+def test_an_exported_folder_is_a_classifier_like_the_one_it_was_made_from(classifiers, exports, name, here):
+    folder, original = exports[name][0], classifiers[name]
+    opened = TrainedClassifier.from_pretrained(folder)
+    most = TOLERANCE if name == "one" else 0.1  # in 8 bits
+    assert np.abs(opened.predict_proba(TEXTS) - original.predict_proba(TEXTS)).max() < most
+    assert (opened.labels, opened.multi_label) == (original.labels, original.multi_label)
+    assert opened.thresholds is None or np.allclose(opened.thresholds, original.thresholds)
+    again = pickle.loads(pickle.dumps(opened))
+    np.testing.assert_allclose(again.predict_proba(TEXTS[:3]), opened.predict_proba(TEXTS[:3]), atol=TOLERANCE)
+    windows = TrainedClassifier.from_pretrained(folder, long_texts="windows").predict_proba(TEXTS)
+    expected = TrainedClassifier(original.checkpoint, original.tokenizer, long_texts="windows").predict_proba(TEXTS)
+    assert np.abs(windows - expected).max() < most
+    said = python(OPENED, folder).splitlines()
+    assert said[1:] == ["True", "2"] and len(said[0].split(";")) == 2
+
+
+def test_an_export_whose_files_do_not_belong_together_is_refused(exports, here):
+    folder = here / "copy"
+    shutil.copytree(exports["one"][0], folder)
+    with refusal(ConfigError, "exported model", "leave device and dtype out"):
+        TrainedClassifier.from_pretrained(folder, dtype="bfloat16")
+    with refusal(ModelError, "exported model", "can only predict"):
+        TrainedClassifier.from_pretrained(folder).save_pretrained(here / "other")
+    settings = json.loads((folder / "emo_nb.json").read_text())
+    for name, content, said in (
+        ("emo_nb.json", json.dumps(settings | {"labels": None}), "wrong one"),
+        ("emo_nb.json", "{", "cannot be read as JSON"),
+        ("tokenizer.json", "{}", "cannot be read as a tokenizer"),
+        ("model.onnx", "no graph", "not the file that emo_nb.json describes"),
+    ):
+        before = (folder / name).read_bytes()
+        (folder / name).write_text(content)
+        with refusal(ModelError, name, said):
+            TrainedClassifier.from_pretrained(folder)
+        (folder / name).write_bytes(before)
+    (folder / "model.onnx").unlink()
+    with refusal(ModelError, "model.onnx cannot be read"):
+        TrainedClassifier.from_pretrained(folder)

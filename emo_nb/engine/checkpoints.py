@@ -6,6 +6,8 @@ architecture and the machine; it builds the transformers model only when one is 
 transformers' model code takes longer than reading the weights.
 """
 
+import hashlib
+import json
 import math
 import os
 from collections.abc import Iterator, Sequence
@@ -71,6 +73,15 @@ class Checkpoint:
     def state_dict(self) -> dict[str, Any]:
         "The weights by name, as in a torch model."
         return self._model.state_dict() if self._weights is None else self._weights
+
+    def sha256(self) -> str:
+        "What tells this model from another: a hash of its weights, labels and thresholds."
+        weights = hashlib.sha256()
+        for name, tensor in sorted(self.state_dict().items()):
+            weights.update(name.encode() + tensor.cpu().contiguous().view(-1).numpy().tobytes())
+        own = {k: v for k, v in self.config.to_dict().items() if k.startswith(("emo_nb", "id2"))}
+        weights.update(json.dumps(own, sort_keys=True).encode())
+        return weights.hexdigest()
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:

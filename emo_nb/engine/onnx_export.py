@@ -29,10 +29,9 @@ from ..sources import SAMPLE_DIR
 from .checkpoints import Checkpoint, is_multi_label, label_names, quiet_transformers, saved_thresholds
 from .device import choose_backend
 from .forward import first_token_forward, prepare_for_inference
+from .onnx_engine import INPUTS, MODEL_FILE, OUTPUTS, SETTINGS_FILE, TOKENIZER_FILE
 from .onnx_quantize import open_session, quantize_products, store_small
 
-MODEL_FILE, TOKENIZER_FILE, SETTINGS_FILE = "model.onnx", "tokenizer.json", "emo_nb.json"
-INPUTS, OUTPUTS = ["input_ids", "attention_mask"], ["logits", "probabilities"]
 TOLERANCE = 1e-4  # by how much a probability of the float32 graph may differ from the model's
 OPSET = 17  # the first with LayerNormalization
 N_TEXTS, N_CALIBRATION = 1000, 200
