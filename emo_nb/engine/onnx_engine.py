@@ -36,14 +36,11 @@ class OnnxCheckpoint:
         if missing := [name for name in ("onnxruntime", "tokenizers") if find_spec(name) is None]:
             raise ConfigError(f"{folder} is an exported model, which {missing[0]} opens; pip install 'emo_nb[onnx]'")
         settings = read_json_object(self.folder / SETTINGS_FILE, ModelError, _GET_ANEW)
-        try:
-            self._graph = (self.folder / MODEL_FILE).read_bytes()
-        except OSError as error:
-            raise ModelError(f"{self.folder / MODEL_FILE} cannot be read ({first_line(error)}); {_GET_ANEW}") from error
-        self.digest = hashlib.sha256(self._graph).hexdigest()
+        self.digest = _file_digest(self.folder / MODEL_FILE)
         if self.digest != settings.get("sha256"):
             raise ModelError(f"{self.folder / MODEL_FILE} is not the file that {SETTINGS_FILE} describes; {_GET_ANEW}")
         self.config = _config(self.folder, settings)
+        self._graph: bytes | None = None  # of one that was pickled, whose folder may be elsewhere
         self._session: Any = None
 
     @property
@@ -63,12 +60,26 @@ class OnnxCheckpoint:
             options = SessionOptions()
             threads = os.environ.get("OMP_NUM_THREADS", "")
             options.intra_op_num_threads = int(threads) if threads.isdecimal() else max(1, int(available_cores()[0]))
-            self._session = InferenceSession(self._graph, options, providers=["CPUExecutionProvider"])
+            source = self._graph or str(self.folder / MODEL_FILE)
+            self._session = InferenceSession(source, options, providers=["CPUExecutionProvider"])
         feeds = dict(zip(INPUTS, (ids.astype(np.int64), mask.astype(np.int64)), strict=True))
         return np.asarray(self._session.run(OUTPUTS[:1], feeds)[0], dtype=np.float64)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_session": None}  # a process that opens the pickle makes its own
+        graph = self._graph or (self.folder / MODEL_FILE).read_bytes()
+        return {**self.__dict__, "_graph": graph, "_session": None}  # a process that opens the pickle makes its own
+
+
+def _file_digest(file: Path) -> str:
+    "SHA-256 of a file. `ModelError` where it cannot be read."
+    digest = hashlib.sha256()
+    try:
+        with open(file, "rb") as stream:
+            for block in iter(lambda: stream.read(2**20), b""):
+                digest.update(block)
+    except OSError as error:
+        raise ModelError(f"{file} cannot be read ({first_line(error)}); {_GET_ANEW}") from error
+    return digest.hexdigest()
 
 
 def _config(folder: Path, settings: dict[str, Any]) -> Any:
