@@ -17,14 +17,14 @@ from emo_nb.evaluate import compute_metrics, prediction_table
 from emo_nb.io.files import atomic_dir
 from emo_nb.predict import TrainedClassifier
 from emo_nb.report import Run
-from emo_nb.study.compare import scores_by_part
+from emo_nb.study.compare import compare_paired, scores_by_part
 from emo_nb.taxonomy import BRIGHTER
 
 EPOCHS = 6  # at most; dev chooses
 
 
 def compare_with_brighter(runs: dict[str, Run], test: pd.DataFrame) -> dict[str, Any]:
-    """The `matrix` of training corpora and test corpora over the five emotions, and the models in the `package`.
+    """The `matrix` of training and test corpora over the five emotions, `paired`, and the models in the `package`.
 
     `runs` are of the ten shared emotions; `test` are rows that none of them has trained on.
     """
@@ -32,11 +32,16 @@ def compare_with_brighter(runs: dict[str, Run], test: pd.DataFrame) -> dict[str,
     rows = pd.concat([test, table.splits["test"]], ignore_index=True)
     rows = rows[[len(labels) == 1 and labels[0] in BRIGHTER for labels in rows.targets]].reset_index(drop=True)
     folders = {name: run.folder for name, run in runs.items()} | {"brighter": train_on_brighter(table)}
+    tables = {name: predict_five(folder, rows) for name, folder in folders.items()}
+    on_brighter = (tables[name][rows.corpus == "brighter"] for name in ("goemotions", "empathetic"))
     return {
         "test_rows": rows.corpus.value_counts().to_dict(),
         "train_rows": len(table.splits["train"]),
         "files": table.files,
-        "matrix": {name: score_five(folder, rows) for name, folder in folders.items()},
+        "matrix": {
+            name: scores_by_part(one, list(BRIGHTER), one.corpus).to_dict("index") for name, one in tables.items()
+        },
+        "paired": {"empathetic over goemotions, on brighter": compare_paired(*on_brighter, list(BRIGHTER))},
         "package": {name: score_package(name, table) for name in ("goemotions28", "ekman7")},
     }
 
@@ -53,13 +58,12 @@ def train_on_brighter(table: Table) -> Path:
     return folder
 
 
-def score_five(folder: Path, rows: pd.DataFrame) -> dict[str, Any]:
-    "For each corpus, the scores of a model whose most probable one of the five emotions counts."
+def predict_five(folder: Path, rows: pd.DataFrame) -> pd.DataFrame:
+    "A model's prediction table over the five emotions, of which the most probable counts."
     classifier = TrainedClassifier.from_pretrained(folder)
     columns = [classifier.labels.index(label) for label in BRIGHTER]
     proba = classifier.predict_proba(rows.text, show_progress_bar=True)[:, columns]
-    table = prediction_table(rows, proba / proba.sum(axis=1, keepdims=True), list(BRIGHTER))
-    return scores_by_part(table, list(BRIGHTER), table.corpus).to_dict("index")
+    return prediction_table(rows, proba / proba.sum(axis=1, keepdims=True), list(BRIGHTER))
 
 
 def score_package(name: str, table: Table) -> dict[str, Any]:
