@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import requests
 from pydantic import Field
@@ -163,10 +162,6 @@ def comparison_table(task: str) -> pd.DataFrame:
     ]
     for name, metrics in result["baselines"].items():
         rows.append({"name": f"baseline: {METHOD_NAMES.get(name, name)}", "score": metrics[corpus][score]})
-    if task == "goemotions28":
-        static = load_result("static")["trainings"]
-        name = f"static embeddings (model2vec, trained here), {static[0]['parameters'] / 1e6:.0f}M"
-        rows.append({"name": name, "score": float(np.mean([one["test"][score] for one in static]))})
     for method, runs in result["runs"].items():
         low, high = runs[0]["metrics"][corpus]["intervals"][score]
         name = f"{PROJECT}, {METHOD_NAMES[method]} ({runs[0]['parameters']['all'] / 1e6:.0f}M)"
