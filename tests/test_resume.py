@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 from helpers import settle
 
-KILLS = int(os.environ.get("KILLS", 8))
+KILLS = int(os.environ.get("KILLS", 4))
 
 FORKS = """
 import json, os, signal, sys

@@ -16,7 +16,7 @@ from test_foreign_models import small
 from emo_nb.io.writers import unescape_formula
 from emo_nb.predict import BULK_TEXTS, TrainedClassifier
 
-MANY = int(os.environ.get("TEXTS", 250))  # random texts
+MANY = int(os.environ.get("TEXTS", 150))  # random texts
 ODD = {
     "empty": "",
     "line ends": "\n\r\n\t\v\f ",
