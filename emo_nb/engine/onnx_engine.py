@@ -4,7 +4,6 @@ The folder is one that `export_onnx` has written. Its files are checked against 
 stand for what a transformers checkpoint has: a `config` with labels and thresholds, a tokenizer, and logits of token ids.
 """
 
-import hashlib
 import os
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..core import ConfigError, ModelError, first_line, read_json_object
+from ..io.files import file_sha256
 from .device import Backend
 from .threads import available_cores
 
@@ -36,7 +36,10 @@ class OnnxCheckpoint:
         if missing := [name for name in ("onnxruntime", "tokenizers") if find_spec(name) is None]:
             raise ConfigError(f"{folder} is an exported model, which {missing[0]} opens; pip install 'emo_nb[onnx]'")
         settings = read_json_object(self.folder / SETTINGS_FILE, ModelError, _GET_ANEW)
-        self.digest = _file_digest(self.folder / MODEL_FILE)
+        try:
+            self.digest = file_sha256(self.folder / MODEL_FILE)
+        except OSError as error:
+            raise ModelError(f"{self.folder / MODEL_FILE} cannot be read ({first_line(error)}); {_GET_ANEW}") from error
         if self.digest != settings.get("sha256"):
             raise ModelError(f"{self.folder / MODEL_FILE} is not the file that {SETTINGS_FILE} describes; {_GET_ANEW}")
         self.config = _config(self.folder, settings)
@@ -68,18 +71,6 @@ class OnnxCheckpoint:
     def __getstate__(self) -> dict[str, Any]:
         graph = self._graph or (self.folder / MODEL_FILE).read_bytes()
         return {**self.__dict__, "_graph": graph, "_session": None}  # a process that opens the pickle makes its own
-
-
-def _file_digest(file: Path) -> str:
-    "SHA-256 of a file. `ModelError` where it cannot be read."
-    digest = hashlib.sha256()
-    try:
-        with open(file, "rb") as stream:
-            for block in iter(lambda: stream.read(2**20), b""):
-                digest.update(block)
-    except OSError as error:
-        raise ModelError(f"{file} cannot be read ({first_line(error)}); {_GET_ANEW}") from error
-    return digest.hexdigest()
 
 
 def _config(folder: Path, settings: dict[str, Any]) -> Any:

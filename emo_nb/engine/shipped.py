@@ -6,7 +6,6 @@ random number: its six layers, and a seventh that starts as the mean of all toke
 numpy and milliseconds, so the first answer waits neither for peft nor for a transformers model to be built.
 """
 
-import hashlib
 import shutil
 from collections.abc import Iterable
 from contextlib import suppress
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..core import ModelError, first_line, read_json_object
+from ..io.files import file_sha256
 from .checkpoints import Checkpoint, load_config, quiet_transformers
 
 SHIPPED = ("goemotions28", "ekman7", "sentiment4")  # the tasks that there is an output layer for
@@ -187,5 +187,5 @@ def check_hashes(folder: Path, wanted: Iterable[str] = ()) -> None:
 def _sha256(file: Path) -> str:
     "The SHA-256 of a file; an empty string where it cannot be read."
     with suppress(OSError):
-        return hashlib.sha256(file.read_bytes()).hexdigest()
+        return file_sha256(file)
     return ""

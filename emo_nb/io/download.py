@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core import SourceError, UnreachableError, first_line
-from .files import atomic_dir
+from .files import atomic_dir, file_sha256
 
 ANSWER_SECONDS = 4  # until a server must have answered
 SILENCE_SECONDS = 10  # without a byte, before a connection counts as broken
@@ -33,7 +33,7 @@ def cache_dir() -> Path:
 def has_hash(path: Path, sha256: str) -> bool:
     "Whether `path` is a readable file with this SHA-256."
     with suppress(OSError):
-        return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == sha256
+        return path.is_file() and file_sha256(path) == sha256
     return False
 
 

@@ -8,6 +8,7 @@ with other settings is refused.
 
 import errno
 import glob
+import hashlib
 import json
 import os
 import shutil
@@ -24,6 +25,15 @@ SETTINGS_FILE, LOCK_FILE = "settings.json", "lock"  # in a partial directory
 _DISK_FULL_ERRNO = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # safetensors and torch report a full disk in words of their own
 _DISK_FULL_WORDS = ("No space left", "File too large", "Disk quota", "PytorchStreamWriter failed")
+
+
+def file_sha256(path: str | Path) -> str:
+    "The SHA-256 of a file, which is read block by block. Raises `OSError` where it cannot be read."
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        for block in iter(lambda: stream.read(2**20), b""):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 
 from ..core import ConfigError, DataError, EmoNbError, TextError, first_line
 from .archives import check_regular_file
+from .files import file_sha256
 
 Place = str | Path  # a path, or an address with `://`
 _TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".txt")
@@ -131,11 +132,7 @@ def fingerprint(place: Place) -> str:
             files, path = _file_system(str(place))
             facts = json.dumps(files.info(path), default=str, sort_keys=True)
             return hashlib.sha256(facts.encode()).hexdigest()
-    content = hashlib.sha256()
     try:
-        with open(place, "rb") as stream:
-            for block in iter(lambda: stream.read(2**20), b""):
-                content.update(block)
+        return file_sha256(place)
     except OSError as error:
         raise TextError(f"{place} cannot be read ({first_line(error)}); name another, or repair it") from error
-    return content.hexdigest()
