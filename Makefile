@@ -28,7 +28,7 @@ $(VENV)/run.ok: settings.ini setup.py constraints.txt
 $(VENV)/dev.ok: settings.ini setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	@echo "Installing emo_nb, and what tests, benchmarks and the site need, into $(VENV) (a few minutes the first time) ..."
-	$(PIP) -e '.[offline,onnx,doubt,remote,dev,bench,docs]'
+	$(PIP) -e '.[offline,onnx,doubt,remote,ray,dev,bench,docs]'
 	@touch $(VENV)/run.ok $@
 
 run: $(VENV)/run.ok ## the main job: both corpora -> a small trained model, a table, three predictions
@@ -62,7 +62,7 @@ check: $(VENV)/dev.ok
 	$(BIN)/ruff format --check emo_nb tests tools bench
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo --no-cache
-	$(BIN)/python tools/requirements.py offline onnx doubt remote dev bench peers docs > $(VENV)/requirements.txt
+	$(BIN)/python tools/requirements.py offline onnx doubt remote ray dev bench peers docs > $(VENV)/requirements.txt
 	$(BIN)/deptry emo_nb tests bench tools --requirements-files $(VENV)/requirements.txt
 
 audit: $(VENV)/run.ok ## look the pinned versions up among known vulnerabilities (needs the network)

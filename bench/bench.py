@@ -1,7 +1,7 @@
 """How fast emo_nb is beside what else its users could pick, as ratios from one run on one machine.
 
 `python bench/bench.py [PART ...]` with the parts train, tuning, score, study, profile, predict, latency, start, rows,
-length, threads, company, quota and memory. Every measurement is a process of its own; the ways take turns, several rounds; medians are compared.
+ray, length, threads, company, quota and memory. Every measurement is a process of its own; the ways take turns, several rounds; medians are compared.
 Each part prints a table and writes results/bench_PART.json.
 """
 
@@ -32,6 +32,7 @@ SIZES: dict[str, list[int]] = {  # rows, but tokens for length, and a count for 
     "latency": [300],
     "start": [1],
     "rows": [1_000, 10_000, 100_000, 1_000_000],
+    "ray": [20_000, 100_000],
     "length": [8, 16, 32, 64, 128, 256],
     "threads": [1, 2],
     "company": [2000],
@@ -48,6 +49,7 @@ ROUNDS = {
     "latency": 3,
     "start": 5,
     "rows": 1,
+    "ray": 2,
     "length": 3,
     "threads": 3,
     "company": 3,
@@ -63,6 +65,7 @@ MAIN = {
     "latency": "p50",
     "start": "seconds",
     "rows": "seconds",
+    "ray": "seconds",
     "memory": "memory_mb",
 }  # what is compared; texts a second elsewhere
 MORE_IS_BETTER = ("per_second", "dev_macro_f1")

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -479,19 +480,34 @@ def cold(command: list[str]) -> Callable[[int], dict[str, Any]]:
     return measure
 
 
-def file_of(rows: int) -> dict[str, Any]:
-    "A file of texts through `emo-nb predict`, its start included; and the memory that the process took at most."
+ON_RAY = """
+import sys
+from emo_nb.predict import TrainedClassifier
+from emo_nb.scale.ray_data import predict_on_ray
+
+model, file, out, cores = sys.argv[1:]
+predict_on_ray(TrainedClassifier.from_pretrained(model), file, out, show_progress_bar=False, cores=int(cores))
+"""
+
+
+def file_of(rows: int, ray_cores: int | None = None) -> dict[str, Any]:
+    """A file of texts through `emo-nb predict`, its start included; and the memory that the process took at most.
+
+    Or on a Ray cluster of this machine, with workers of so many cores, whose memory is not counted.
+    """
     import pandas as pd
 
     with tempfile.TemporaryDirectory() as name:
-        table, out = Path(name) / "in.csv", Path(name) / "out.csv"
+        table, out = Path(name) / "in.csv", Path(name) / "out.parquet"
         pd.DataFrame({"text": texts_to_predict(rows)}).to_csv(table, index=False)
         command = [*COMMAND, "predict", "--model", str(MODEL), "--file", str(table), "--out", str(out)]
+        if ray_cores:
+            command = ["-c", ON_RAY, str(MODEL), str(table), str(out), str(ray_cores)]
         start = time.perf_counter()
         with subprocess.Popen([sys.executable, *command], stderr=subprocess.DEVNULL) as process:
             _, process.returncode, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - start
-        written = sum(len(chunk) for chunk in pd.read_csv(out, chunksize=100_000))
+        written = len(pd.read_parquet(out, columns=["label"]))
         assert written == rows, f"{written} rows of {rows} came out"
     return {"seconds": seconds, "per_second": rows / seconds, "memory_mb": usage.ru_maxrss / 1024}
 
@@ -597,6 +613,11 @@ PARTS: dict[str, dict[str, Callable[[int], dict[str, Any]]]] = {
         "emo-nb predict": cold([*COMMAND, "predict", "--model", str(MODEL), "one text"]),
     },
     "rows": {"emo-nb predict": file_of},
+    "ray": {
+        "emo-nb predict": file_of,
+        "Ray, workers of one core": partial(file_of, ray_cores=1),
+        "Ray, a worker of two cores": partial(file_of, ray_cores=2),
+    },
     "length": {"emo_nb, bulk": of_length},
     "threads": {"emo_nb, bulk": on_threads},
     "company": {

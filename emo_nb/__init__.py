@@ -9,19 +9,21 @@ if TYPE_CHECKING:
     from .core import ConfigError, DataError, EmoNbError, ModelError, SourceError, TextError, UnreachableError
     from .corpora import load_corpus, read_table
     from .explore import explore_corpus
-    from .predict import predict_file
+    from .scale.files import predict_file
     from .report import Run, open_run
-    from .run import evaluate_run, run_experiment
+    from .run import run_experiment
     from .study.doubt import doubtful
+    from .study.rescore import evaluate_run
     from .taxonomy import TASKS, Task
 
 __version__ = "0.1.0"
 
 _MODULES = {
     "classifier": ("EmotionClassifier", "SoftTargets"),
-    "predict": ("predict_file",),
+    "scale.files": ("predict_file",),
     "config": ("Config", "TrainConfig"),
-    "run": ("run_experiment", "evaluate_run"),
+    "run": ("run_experiment",),
+    "study.rescore": ("evaluate_run",),
     "study.doubt": ("doubtful",),
     "report": ("Run", "open_run"),
     "corpora": ("load_corpus", "read_table"),

@@ -33,6 +33,7 @@ from .engine.checkpoints import is_multi_label, quiet_transformers
 from .engine.device import Backend, check_can_train, choose_backend, forward_flops, measure_peak_flops
 from .engine.forward import fast_training
 from .engine.memory import is_out_of_memory, release_memory
+from .engine.processes import explain_lost_process, join_processes
 from .io.files import explain_full_disk
 from .model import output_layer
 
@@ -288,7 +289,8 @@ def fit(
 
     The history's `attrs` hold the speed (`training_speed`). Ctrl-C stops after a checkpoint, a full disk with a
     `ConfigError`; the same call then resumes from the last complete checkpoint. Where `accelerate launch` started
-    several processes, they train one model together, and each ends with it.
+    several processes, they train one model together, and each ends with it; where one of them is lost, the others end
+    with an `EmoNbError`.
     """
     from transformers import DataCollatorWithPadding
 
@@ -296,8 +298,11 @@ def fit(
     backend = backend or choose_backend()
     if model.config.model_type == "deberta":  # whose mask is a number that the other formats do not have
         backend = replace(backend, dtype="float32")
-    args = training_arguments(settings, folder, backend, seed, show_progress_bar)
-    resume_from = _agree_on_checkpoint(args, folder)
+    with explain_lost_process():
+        if backend.device == "cpu":
+            join_processes()
+        args = training_arguments(settings, folder, backend, seed, show_progress_bar)
+        resume_from = _agree_on_checkpoint(args, folder)
     start, interrupt = time.perf_counter(), DeferredInterrupt()
     trainer = build_trainer(
         _callbacks(settings, resume_from, interrupt, show_progress_bar),
@@ -309,7 +314,8 @@ def fit(
         data_collator=DataCollatorWithPadding(tokenizer),
         optimizers=(build_optimizer(model, settings), None),
     )
-    _run_trainer(trainer, backend, folder, resume_from, interrupt)
+    with explain_lost_process():
+        _run_trainer(trainer, backend, folder, resume_from, interrupt)
     history = training_history(trainer)
     history.attrs |= training_speed(trainer, backend, time.perf_counter() - start, resume_from)
     return history

@@ -9,7 +9,8 @@ from helpers import refusal
 
 from emo_nb.core import DataError, warn_once
 from emo_nb.io.readers import iter_rows, iter_texts
-from emo_nb.predict import TrainedClassifier, predict_file
+from emo_nb.predict import TrainedClassifier
+from emo_nb.scale.files import predict_file
 
 KEPT = pd.DataFrame(
     {
@@ -82,7 +83,7 @@ def test_columns_to_keep_are_chosen_or_left_out(emo, tiny, here):
 
 
 def test_a_column_that_one_part_leaves_empty_and_one_of_mixed_kinds(tiny, here, monkeypatch):
-    monkeypatch.setattr("emo_nb.predict.PART_ROWS", 2)
+    monkeypatch.setattr("emo_nb.scale.files.PART_ROWS", 2)
     classifier = TrainedClassifier.from_pretrained(tiny.folder)
     rows = [{"text": "a", "n": None}, {"text": "b", "n": None, "nested": {"x": [1]}}, {"text": "c", "n": 3}]
     Path("in.jsonl").write_text("\n".join(map(json.dumps, rows)))

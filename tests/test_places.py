@@ -15,7 +15,8 @@ from helpers import refusal
 from emo_nb.core import ConfigError, DataError, TextError
 from emo_nb.io.places import fingerprint
 from emo_nb.io.readers import estimate_rows, iter_rows, iter_texts
-from emo_nb.predict import TrainedClassifier, predict_file
+from emo_nb.predict import TrainedClassifier
+from emo_nb.scale.files import predict_file
 
 TABLE = pd.DataFrame({"id": range(600), "text": [f"text {i}, {'good' if i % 2 else 'bad'}" for i in range(600)]})
 

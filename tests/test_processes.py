@@ -2,33 +2,123 @@
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from helpers import COMMAND, OFFLINE, python
 from test_foreign_models import sharded, small
 
-LAUNCH = ("launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no")
-RUN = ("-m", "emo_nb", "run", "--preset", "tiny", "--out", "two")
+LAUNCH = ("launch", "--multi_gpu", "--num_processes", "2", "--mixed_precision", "no")
 
 
-def test_two_processes_end_well_and_score_as_one_does_within_the_intervals(tiny, here):
-    args = [COMMAND.with_name("accelerate"), *LAUNCH, "--dynamo_backend", "no", *RUN]
-    environment = os.environ | OFFLINE | {"OMP_NUM_THREADS": "1"}
-    launched = subprocess.run(args, env=environment, capture_output=True, text=True)
-    assert launched.returncode == 0, launched.stderr  # the launcher's is that of the first process that fails
-    assert launched.stdout.count("The run directory: two") == 1
-    assert launched.stdout.count("testing on") == 1
-    assert [file.name for file in Path().iterdir()] == ["two"]
-    record, metrics = (json.loads(Path("two", name).read_text()) for name in ("config.json", "metrics.json"))
+def launch(*args, host=()):
+    "A training of two processes, begun: of all of them, or of those of one host."
+    command = [*host, COMMAND.with_name("accelerate"), *LAUNCH, *args, "--dynamo_backend", "no"]
+    command += ["-m", "emo_nb", "run", "--preset", "tiny", "--epochs", "2", "--out", "two"]
+    environment = os.environ | OFFLINE | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "emo" if host else "lo"}
+    environment.pop("EMO_NB_DATA", None)  # the built-in sample is enough
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(list(map(str, command)), env=environment, **streams)
+
+
+def scores(folder):
+    return json.loads(Path(folder, "metrics.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def together(basetemp):
+    "The run directory of two processes of one machine, and what they printed."
+    out = basetemp / "together" / "two"
+    out.parent.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(out.parent)
+        with launch("--num_machines", 1) as process:
+            printed, err = process.communicate()
+    assert process.returncode == 0, err  # the launcher's is that of the first process that fails
+    return out, printed
+
+
+def test_two_processes_end_well_and_score_as_one_does_within_the_intervals(tiny, together):
+    folder, printed = together
+    assert printed.count("The run directory: two") == 1
+    assert printed.count("testing on") == 1
+    assert [file.name for file in folder.parent.iterdir()] == ["two"]
+    record, metrics = json.loads((folder / "config.json").read_text()), scores(folder)
     assert record["processes"] == 2
-    assert record["command"] == "emo-nb run --preset tiny --out two"
+    assert record["command"] == "emo-nb run --preset tiny --epochs 2 --out two"
     low, high = tiny.metrics["all"]["intervals"]["macro_f1"]
     other_low, other_high = metrics["all"]["intervals"]["macro_f1"]
     assert low <= other_high and other_low <= high
-    assert len(Path("two/predictions.csv").read_text().splitlines()) == record["rows"]["test"] + 1
+    assert len((folder / "predictions.csv").read_text().splitlines()) == record["rows"]["test"] + 1
+
+
+# Two hosts: network namespaces of this machine, joined by a virtual cable
+
+
+def ip(*args):
+    return subprocess.run(["ip", *map(str, args)], check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture
+def hosts():
+    "The commands that run another one on either of two hosts, 10.77.0.1 and 10.77.0.2."
+    names = [f"emo-{os.getpid()}-{number}" for number in (1, 2)]
+    try:
+        for name in names:
+            ip("netns", "add", name)
+        ip("link", "add", "emo", "netns", names[0], "type", "veth", "peer", "name", "emo", "netns", names[1])
+        for number, name in enumerate(names, 1):
+            ip("-n", name, "address", "add", f"10.77.0.{number}/24", "dev", "emo")
+            for device in ("lo", "emo"):
+                ip("-n", name, "link", "set", device, "up")
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no network namespaces can be made here ({error})")
+    yield names
+    for name in names:
+        stop(name)
+        ip("netns", "delete", name)
+
+
+def stop(host):
+    "Kill all that runs on a host."
+    for process in ip("netns", "pids", host).split():
+        with suppress(ProcessLookupError):
+            os.kill(int(process), signal.SIGKILL)
+
+
+def on_both(hosts):
+    "A training begun on both hosts."
+    shared = ("--num_machines", 2, "--main_process_ip", "10.77.0.1", "--main_process_port", 29571)
+    places = [("ip", "netns", "exec", host) for host in hosts]
+    return [launch(*shared, "--machine_rank", rank, host=place) for rank, place in enumerate(places)]
+
+
+def test_two_hosts_train_as_two_processes_do_and_where_one_dies_the_other_ends_and_both_go_on(together, here, hosts):
+    first, second = on_both(hosts)
+    while not list(Path().glob("two.part/checkpoint-*/whole")):
+        assert first.poll() is None, first.stderr.read()
+        time.sleep(0.05)
+    ip("-n", hosts[0], "link", "set", "emo", "down")  # so that nobody hears of its end
+    stop(hosts[0])
+    first.communicate()
+    died = time.monotonic()
+    _, err = second.communicate(timeout=120)
+    assert time.monotonic() - died < 60
+    assert second.returncode != 0
+    assert len(re.findall("^error: another process of this training has ended .* last checkpoint$", err, re.M)) == 1
+    ip("-n", hosts[0], "link", "set", "emo", "up")
+    first, second = on_both(hosts)
+    out, err = first.communicate()
+    assert first.returncode == 0, err
+    assert second.wait() == 0
+    assert "resuming an interrupted run from checkpoint-" in out
+    assert scores("two") == scores(together[0])
 
 
 def test_more_processes_than_cores_are_refused(emo, monkeypatch):

@@ -13,11 +13,12 @@ from helpers import check_mistake, python
 from emo_nb.core import ConfigError, EmoNbError
 from emo_nb.corpora import read_corpus, read_table
 from emo_nb.io.readers import estimate_rows, iter_texts
-from emo_nb.predict import TrainedClassifier, predict_file
+from emo_nb.predict import TrainedClassifier
 from emo_nb.report import newest_run, open_run
+from emo_nb.scale.files import predict_file
 from emo_nb.sources import find_corpus
 
-PARTS_OF_40 = "import emo_nb.predict as p; p.PART_ROWS = 40; from emo_nb.cli import main; main()"
+PARTS_OF_40 = "import emo_nb.scale.files as f; f.PART_ROWS = 40; from emo_nb.cli import main; main()"
 
 
 def command(model, *args):
@@ -64,7 +65,7 @@ def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(tiny, here, ta
 
 def test_going_on_with_other_settings_is_refused_and_names_them(emo, tiny, here, table, monkeypatch):
     killed_after(2, command(tiny.folder, "--file", table, "--out", "out.csv"), here / "out.csv.part")
-    monkeypatch.setattr("emo_nb.predict.PART_ROWS", 40)
+    monkeypatch.setattr("emo_nb.scale.files.PART_ROWS", 40)
     there = sorted((here / "out.csv.part").iterdir())
     args = ("predict", "--model", tiny.folder, "--file", table, "--out", "out.csv")
     code, _, err = emo(*args, "--format", "jsonl")
@@ -107,7 +108,7 @@ def test_a_file_of_predictions_is_kept_unless_it_may_be_replaced(tiny, here, tab
 
 
 def test_long_texts_are_counted_over_the_whole_file_and_said_once(tiny, here, caplog, monkeypatch):
-    monkeypatch.setattr("emo_nb.predict.PART_ROWS", 40)
+    monkeypatch.setattr("emo_nb.scale.files.PART_ROWS", 40)
     texts = ["so it goes " * (1 if i % 5 else 200) for i in range(100)]
     pd.DataFrame({"text": texts}).to_parquet("in.parquet")
     classifier = TrainedClassifier.from_pretrained(tiny.folder)

@@ -10,7 +10,8 @@ EmpatheticDialogues' utterances is bound to that corpus's licence, which is non-
 
 import argparse
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -39,7 +40,6 @@ from emo_nb.run import run_experiment
 from emo_nb.train import fit
 
 FOLDER = ROOT / "runs" / "distillation"
-TARGETS = FOLDER / "targets.npz"
 # Smaller steps than MiniLM's, a longer warm-up, and rates that are more alike from layer to layer
 TEACHER = {"method": "finetune", "epochs": 2, "learning_rate": 1e-4, "layer_decay": 0.85, "warmup_ratio": 0.15}
 
@@ -83,12 +83,22 @@ def utterances() -> tuple[str, ...]:
     return tuple(texts[~normalize_text(texts).duplicated()])
 
 
-def save_targets(splits: Splits) -> SoftTargets:
-    "The mean probabilities of all teachers on the training comments and the utterances."
-    if not TARGETS.exists():
-        teachers = [TrainedClassifier.from_pretrained(folder) for folder in sorted(FOLDER.glob("teacher-??"))]
-        SoftTargets.from_teacher(teachers, [*splits["train"].text, *utterances()]).save(TARGETS)
-    return SoftTargets.load(TARGETS)
+def save_targets(texts: Sequence[str], what: str) -> SoftTargets:
+    "The mean of all teachers' probabilities for these texts; those of each are kept."
+    of_each = []
+    for folder in teachers():
+        kept = FOLDER / f"{what}-of-{folder.name}.npz"
+        if not kept.exists():
+            print(f"\n{folder.name} on {len(texts):,} {what}", flush=True)
+            SoftTargets.from_teacher(TrainedClassifier.from_pretrained(folder), texts).save(kept)
+        of_each.append(SoftTargets.load(kept))
+    first = of_each[0]
+    return replace(first, proba=np.mean([targets.of(texts, first.labels) for targets in of_each], axis=0))
+
+
+def teachers() -> list[Path]:
+    "The folders of the teachers that are there."
+    return sorted(FOLDER.glob("teacher-??"))
 
 
 def train_model(
@@ -109,20 +119,24 @@ def train_model(
     return model, tokenizer, {**history.attrs, "epochs": history.to_dict("records")}
 
 
-def train_student(name: str, seed: int, splits: Splits, labels: list[str], targets: SoftTargets) -> Path:
+def train_student(name: str, seed: int, splits: Splits, labels: list[str]) -> Path:
     "The folder of a student, trained where it is not there yet: its model, its history, its logits of dev and test."
     student, folder = STUDENTS[name], student_folder(name, seed)
     if folder.exists():
         return folder
     print(f"\n{name}, seed {seed}: {student.what}", flush=True)
     texts, share = list(splits["train"].text), student.label_share
-    wanted = share * encode_labels(splits["train"].targets, labels) + (1 - share) * targets.of(texts, labels)
+    wanted = encode_labels(splits["train"].targets, labels).astype(np.float32)
+    if share < 1:
+        wanted = share * wanted + (1 - share) * save_targets(texts, "comments").of(texts, labels)
     if student.utterances:
-        texts, wanted = [*texts, *utterances()], np.concatenate([wanted, targets.of(utterances(), labels)])
+        more = save_targets(utterances(), "utterances").of(utterances(), labels)
+        texts, wanted = [*texts, *utterances()], np.concatenate([wanted, more])
     settings = TrainConfig("minilm", method=student.method, epochs=student.epochs)
     model, tokenizer, history = train_model(texts, wanted, splits, labels, settings, seed)
     with atomic_dir(folder, "model") as place:
         save_student(place, save_model(model, tokenizer, place), tokenizer, splits)
+        history["teachers"] = [folder.name for folder in teachers()] if share < 1 else []
         (place / "history.json").write_text(json.dumps(history))
     return folder
 
@@ -219,8 +233,7 @@ def write() -> None:
             if len(folders) > 1:
                 mean = average_weights(folders, student_folder(name, 0), splits)
                 rows[f"{name}, weights averaged"] = summarize("the mean of their weights", [mean], splits, labels)
-    teachers = [open_run(folder) for folder in sorted(FOLDER.glob("teacher-??"))]
-    record = {"teachers": [summarize_run(run) for run in teachers], "students": rows, "files": files}
+    record = {"teachers": [summarize_run(open_run(folder)) for folder in teachers()], "students": rows, "files": files}
     if (FOLDER / "out_of_fold.npy").exists():
         record["thresholds"] = score_thresholds(student_folder("three epochs", SEEDS[0]), splits, labels)
     write_result("distillation", record, started)
@@ -239,11 +252,12 @@ def main(arguments: list[str] | None = None) -> None:
         for seed in names or SEEDS:
             train_teacher(int(seed))
     if step in (None, "targets"):
-        save_targets(splits)
+        save_targets(list(splits["train"].text), "comments")
+        save_targets(utterances(), "utterances")
     if step in (None, "students"):
         for name in names or STUDENTS:
             for seed in STUDENTS[name].seeds:
-                train_student(name, seed, splits, labels, save_targets(splits))
+                train_student(name, seed, splits, labels)
     if step in (None, "folds"):
         out_of_fold_logits(splits, labels)
     if step in (None, "write"):

@@ -201,3 +201,12 @@ KeepOption = Annotated[
         help="Columns of a table that stand beside the predictions: all, none, or their names, separated by commas."
     ),
 ]
+EngineOption = Annotated[
+    Literal["local", "ray"],
+    typer.Option(
+        help="local, or Ray Data: workers on this machine, or on those of a cluster, write a folder of parts."
+    ),
+]
+AddressOption = Annotated[
+    str | None, typer.Option(help="Of a Ray cluster; auto for the one that this machine belongs to. Default: none.")
+]

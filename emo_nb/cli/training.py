@@ -123,7 +123,7 @@ def evaluate(
     """
     from ..evaluate import compute_metrics, restricted_metrics
     from ..io.files import atomic_file, check_output_file
-    from ..run import evaluate_run
+    from ..study.rescore import evaluate_run
 
     if out:
         check_output_file(out, force)

@@ -24,6 +24,8 @@ from .options import (
     LongTextsOption,
     LeftOutOption,
     KeepOption,
+    EngineOption,
+    AddressOption,
 )
 from .output import print_table, resumable, write_table
 
@@ -47,6 +49,8 @@ def predict(
     keep: KeepOption = "all",
     device: DeviceOption = None,
     dtype: DtypeOption = None,
+    engine: EngineOption = "local",
+    address: AddressOption = None,
 ) -> None:
     """Emotions of texts, in order: given as arguments, in a file of any size, or through a pipe.
 
@@ -55,14 +59,22 @@ def predict(
     """
     from ..io.readers import iter_rows
     from ..io.writers import WRITERS
-    from ..predict import predict_file, predict_rows
+    from ..scale.files import predict_file, predict_rows
 
-    suffix = out.suffix[1:] if out else ""
-    chosen: str = file_format or (suffix if suffix in WRITERS else "table")
-    kept = "none" if chosen == "table" else keep if keep in ("all", "none") else _split_names(keep)
-    _check_places(file, text_col, out, chosen, force, bool(texts), kept)
     in_terminal = sys.stderr.isatty()
     answers: dict[str, Any] = {"top_k": top_k, "tokens_left_out": tokens_left_out}
+    if engine == "ray" or address:
+        place, folder = _places_for_ray(texts, file, out, file_format, engine)
+        with resumable("where it stopped"):
+            classifier = _load_classifier(model, device, dtype, long_texts)
+            _predict_on_ray(
+                classifier, place, folder, text_col, force, in_terminal, threshold, keep, address, **answers
+            )
+        return
+    suffix = out.suffix[1:] if out else ""
+    chosen: str = file_format or (suffix if suffix in WRITERS else "table")
+    kept = "none" if chosen == "table" else _split_names(keep)
+    _check_places(file, text_col, out, chosen, force, bool(texts), kept)
     if file and out and chosen in WRITERS:
         with resumable("where it stopped"):
             classifier = _load_classifier(model, device, dtype, long_texts)
@@ -94,7 +106,7 @@ def _check_places(
     from ..io.files import check_output_file
     from ..io.places import check_can_be_read_twice, find_files
     from ..io.readers import iter_rows
-    from ..predict import check_not_same_file
+    from ..scale.files import check_not_same_file
 
     if file_format == "parquet" and out is None:
         raise ConfigError("a Parquet file cannot go to the screen; name a file with --out")
@@ -115,8 +127,43 @@ def _check_places(
             raise TextError(f"{file} holds no text; give a file with a text in each row")
 
 
-def _split_names(names: str) -> list[str]:
-    "The names in an option, separated by commas. Raises `ConfigError` where there is none."
+def _places_for_ray(
+    texts: Any, file: str | None, out: Path | None, file_format: str | None, engine: str
+) -> tuple[str, Path]:
+    "The texts and the folder of the results. Raises `ConfigError` for options that Ray has no use for."
+    if engine != "ray":
+        raise ConfigError("--address is that of a Ray cluster; add --engine ray, or leave it out")
+    if texts or not file or not out:
+        raise ConfigError("the engine ray goes from files to a folder; name them with --file and --out")
+    if file_format not in (None, "parquet"):
+        raise ConfigError(f"the engine ray writes Parquet and no {file_format}; leave --format out")
+    return file, out
+
+
+def _predict_on_ray(
+    classifier: "TrainedClassifier",
+    file: str,
+    out: Path,
+    text_col: str | None,
+    force: bool,
+    show_progress_bar: bool,
+    threshold: list[str] | None,
+    keep: str,
+    address: str | None,
+    **answers: Any,
+) -> None:
+    "Predict on a cluster, and say how many rows were."
+    from ..scale.ray_data import predict_on_ray
+
+    answers |= {"thresholds": parse_thresholds(threshold, classifier.labels), "keep": _split_names(keep)}
+    rows = predict_on_ray(classifier, file, out, text_col, force, show_progress_bar, address=address, **answers)
+    typer.echo(f"{rows:,} rows written to {out}", err=True)
+
+
+def _split_names(names: str) -> str | list[str]:
+    "all, none, or the names in an option, separated by commas. Raises `ConfigError` where there is none."
+    if names in ("all", "none"):
+        return names
     if not (kept := [name.strip() for name in names.split(",") if name.strip()]):
         raise ConfigError("--keep is all, none, or names of columns, separated by commas; give one of them")
     return kept

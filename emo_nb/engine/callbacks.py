@@ -135,6 +135,7 @@ def checkpoints_callback(every: int, interrupt: DeferredInterrupt) -> Any:
 
     It must come after callbacks that save files of their own.
     """
+    from torch.distributed import barrier
     from transformers import TrainerCallback
 
     class Checkpoints(TrainerCallback):
@@ -145,6 +146,8 @@ def checkpoints_callback(every: int, interrupt: DeferredInterrupt) -> Any:
 
         def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             name, folder = f"checkpoint-{state.global_step}", Path(args.output_dir)
+            if args.world_size > 1:
+                barrier()  # the random states of all processes belong to it
             if state.is_world_process_zero:
                 (folder / name / COMPLETE_MARKER).touch()
                 needed = {name, Path(state.best_model_checkpoint or name).name}

@@ -124,14 +124,6 @@ def check_can_train(backend: Backend) -> None:
         raise ConfigError("float16 cannot train on a CPU; choose bfloat16 or float32, or leave --dtype out")
 
 
-def distributed_rank() -> tuple[int, int]:
-    "The rank of this process and the number of processes, as `accelerate launch` sets them; (0, 1) without it."
-    local, cores = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), os.cpu_count() or 1
-    if local > cores:
-        raise ConfigError(f"{local} processes were started on {cores} cores; start at most {cores} (--num_processes)")
-    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-
-
 def forward_flops(config: Any, lengths: Any) -> float:
     """Floating-point operations of a BERT classifier's forward pass over texts of these lengths (n_texts,), in tokens.
 

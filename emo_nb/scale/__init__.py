@@ -1,0 +1,1 @@
+"""More texts than fit in memory: files of any size, read and predicted in parts."""

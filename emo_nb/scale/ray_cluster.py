@@ -1,0 +1,157 @@
+"""A Ray cluster: reached or begun, looked at before work is given to it, and its errors as sentences."""
+
+import logging
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ..core import ConfigError, ModelError, first_line
+from ..engine.threads import SPINS, available_cores
+from ..predict import TrainedClassifier
+
+WORKER_CORES = 2  # of one worker at most; on a machine with fewer, all of its cores
+_SECONDS_TO_CONNECT = 10
+
+
+def ray_data() -> Any:
+    "The module `ray.data`, its own progress bars turned off. `ConfigError` where Ray is not installed."
+    try:
+        import ray.data
+    except ImportError as error:
+        raise ConfigError(
+            'Ray Data, which the engine ray needs, is not installed; pip install "emo_nb[ray]"'
+        ) from error
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    return ray.data
+
+
+@contextmanager
+def connected(address: str | None) -> Iterator[None]:
+    """The cluster at an address (`auto`: the one that this machine belongs to), or processes of this machine for None.
+
+    A program that is connected to a cluster already stays so. Raises `ConfigError` where nobody answers.
+    """
+    ray_data()
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    _check_answers(address)
+    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    if address is None:
+        options |= {"num_cpus": max(1, int(available_cores()[0])), "include_dashboard": False}
+    try:
+        ray.init(address or "local", **options)
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        raise ConfigError(
+            f"no Ray cluster answers at {address or 'this machine'} ({first_line(error)}); start one with `ray start "
+            "--head`, or leave --address out"
+        ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _check_answers(address: str | None) -> None:
+    "Raise `ConfigError` where nobody listens at an address with a port."
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host, int(port)), _SECONDS_TO_CONNECT).close()
+    except OSError as error:
+        raise ConfigError(
+            f"no Ray cluster answers at {address} ({first_line(error)}); start one with `ray start --head`, or leave "
+            "--address out"
+        ) from error
+
+
+def check_machines(files: Sequence[str], folder: Path) -> None:
+    "Raise `ConfigError` where a machine lacks emo_nb, has another version of it, or does not see the files or the folder."
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    from .. import __version__
+
+    def look(places: Sequence[str]) -> tuple[str, list[str]]:  # goes there as it is, so that it needs no emo_nb there
+        import os
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            found = version("emo_nb")
+        except PackageNotFoundError:
+            found = ""
+        return found, [place for place in places if "://" not in place and not os.path.exists(place)]
+
+    places = [*files, str(folder)]
+    machines = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
+    remote = ray.remote(num_cpus=0)(look)
+    asked = {
+        address: remote.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(places)
+        for node, address in machines.items()
+    }
+    for address, answer in asked.items():
+        found, missing = ray.get(answer)
+        if found != __version__:
+            what = f"has emo_nb {found}" if found else "has no emo_nb"
+            raise ConfigError(
+                f"the machine {address} {what}, and this one {__version__}; install the same on all of them"
+            )
+        if missing:
+            raise ConfigError(f"the machine {address} does not see {missing[0]}; name a place that all machines share")
+
+
+def worker_options(trained: TrainedClassifier, cores: int | None, *arguments: Any) -> dict[str, Any]:
+    """The options of `Dataset.map_batches` for workers that hold the classifier: one for so many cores, one thread each.
+
+    The class of the workers is given a function that returns the classifier, and then the arguments.
+    """
+    import ray
+
+    cores, workers = _divide_cores(cores)
+    reference = [ray.put(trained)]  # in a list, so that a worker fetches it itself
+
+    def model() -> TrainedClassifier:
+        import torch
+
+        torch.set_num_threads(cores)
+        return ray.get(reference[0])
+
+    waiting = {} if "OMP_WAIT_POLICY" in os.environ else {"GOMP_SPINCOUNT": str(SPINS)}
+    return {
+        "fn_constructor_args": (model, *arguments),
+        "compute": ray.data.ActorPoolStrategy(min_size=1, max_size=workers),
+        "num_cpus": cores,
+        "num_gpus": 1 if trained.bulk.device.startswith("cuda") else 0,
+        "runtime_env": {"env_vars": {"OMP_NUM_THREADS": str(cores), **waiting}},
+    }
+
+
+def _divide_cores(cores: int | None) -> tuple[int, int]:
+    "The cores of a worker, and how many workers there is room for. `ConfigError` where no machine has so many cores."
+    import ray
+
+    sizes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
+    sizes = [size for size in sizes if size]
+    cores = cores or min(WORKER_CORES, *sizes)
+    if cores > max(sizes):
+        raise ConfigError(f"a worker of {cores} cores fits on no machine, the largest has {max(sizes)}; give fewer")
+    return cores, sum(size // cores for size in sizes)
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    "Turn what Ray raises in the block into one sentence."
+    import ray
+
+    try:
+        yield
+    except ray.exceptions.RayError as error:
+        raise ModelError(
+            f"a worker failed ({first_line(error)}); finished parts are kept, give the same command again"
+        ) from error

@@ -1,0 +1,192 @@
+"""Texts predicted on the machines of a Ray cluster, or by several processes of one machine, with Ray Data.
+
+Workers read the files, which may lie at addresses of fsspec; each worker holds the model once, and its tokens are
+batched as anywhere else. `predict_on_ray` writes a folder of Parquet files, one a part, named so that their order is
+that of the texts; parts that are there are not computed again. `predict_dataset` is a step in a pipeline of one's own.
+"""
+
+import json
+import os
+import pickle
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from tqdm.auto import tqdm
+
+from ..core import DataError, EmoNbError, TextError
+from ..io.files import atomic_dir, atomic_file, check_output_dir, partial_dir
+from ..io.places import Place, check_can_be_read_twice, find_files, is_remote
+from ..io.readers import estimate_rows, iter_rows
+from ..io.writers import write_parquet
+from ..predict import TrainedClassifier, check_top_k, one_length_warning, resolve_thresholds
+from .files import PART_ROWS, job_settings, kept_names, predict_rows
+from .ray_cluster import check_machines, connected, explained, ray_data, worker_options
+
+if TYPE_CHECKING:
+    from ray.data import Dataset
+
+MARKER = "_emo_nb.json"  # in a folder of parts: what they are made of; readers of Parquet pass over such a name
+_Rows = list[tuple[str, dict[str, Any]]]  # texts, each with the cells to keep
+
+
+def predict_dataset(
+    data: "Dataset",  # with a column of texts
+    classifier: Any,  # an `EmotionClassifier`, or the `TrainedClassifier` that it holds
+    text_col: str = "text",
+    thresholds: float | Mapping[str, float] | None = None,  # in place of those saved with the model
+    top_k: int | None = None,  # at most so many labels, the most probable first
+    keep: str | Sequence[str] = "all",  # columns beside the predictions: all, none, or their names
+    cores: int | None = None,  # of one worker
+) -> "Dataset":
+    """A dataset of Ray Data with its predictions, computed when it is read: what `predict_frame` returns, in order.
+
+    The columns kept stand before the predictions. Raises `ConfigError` for thresholds or labels that cannot be, for
+    cores that no machine of the cluster has, and where Ray is not installed, and `DataError` where a column is missing.
+    What is wrong with a text is raised by Ray when the dataset is read, with the sentence of a `TextError` in it.
+    """
+    trained = _for_workers(classifier, thresholds, top_k)
+    names = data.columns() or []
+    if missing := [name for name in [text_col, *([] if isinstance(keep, str) else keep)] if name not in names]:
+        raise DataError(f"the dataset has no column {missing[0]!r}; its columns are: {', '.join(map(repr, names))}")
+    kept = {"all": names, "none": []}.get(keep, keep) if isinstance(keep, str) else list(keep)
+    columns = kept_names([name for name in kept if name != text_col], trained.labels)
+    worker = (text_col, columns, {"thresholds": thresholds, "top_k": top_k})
+    options = worker_options(trained, cores, *worker)
+    return data.map_batches(_FrameWorker, batch_format="pandas", batch_size=PART_ROWS, **options)
+
+
+def predict_on_ray(
+    classifier: Any,  # an `EmotionClassifier`, or the `TrainedClassifier` that it holds
+    place: Place,  # a file, a folder, a pattern or an address, as `predict_file` takes them, that all machines see
+    out: str | Path,  # the folder to write, which all machines see
+    text_col: str | None = None,
+    force: bool = False,  # replace `out`, and begin anew where an interrupted call could be resumed
+    show_progress_bar: bool = True,
+    thresholds: float | Mapping[str, float] | None = None,  # in place of those saved with the model
+    top_k: int | None = None,  # at most so many labels, the most probable first
+    tokens_left_out: bool = False,  # add a column: how many tokens of a text were not read
+    keep: str | Sequence[str] = "all",  # columns of a table beside the predictions: all, none, or their names
+    address: str | None = None,  # of a cluster, or auto; None: processes of this machine
+    cores: int | None = None,  # of one worker
+) -> int:
+    """Predict files of any number and size into a folder of Parquet files; return the number of rows written.
+
+    The same answers as `predict_file`. Finished parts are kept in `OUT.part` until all is done, and the same call
+    resumes there. Raises as `predict_file` does, and `ConfigError` where the cluster cannot be reached, or one of its
+    machines lacks emo_nb, has another version of it, or does not see the files.
+    """
+    out, trained = Path(out), _for_workers(classifier, thresholds, top_k)
+    check_output_dir(out, MARKER, force)
+    files = find_files(place)
+    for file in files:
+        check_can_be_read_twice(file)
+    if (first := next(iter_rows(place, text_col, keep), None)) is None:
+        raise TextError(f"{place} holds no text; give a file with a text in each row")
+    kept_names(first[1], trained.labels)  # a mistake in them is said before any work
+    answers = {"thresholds": thresholds, "top_k": top_k, "tokens_left_out": tokens_left_out}
+    settings = job_settings(trained, place, text_col, "parquet", answers, keep)
+    with connected(address), partial_dir(out, settings, force) as folder:
+        places = [str(file) if is_remote(file) else os.path.abspath(file) for file in files]
+        check_machines(places, folder)
+        done = {part.stem: _count_rows(part) for part in folder.glob("[0-9]*.parquet")}
+        named = [{"number": n, "file": str(files[n]), "place": place} for n, place in enumerate(places)]
+        read = partial(_read_parts, text_col=text_col, keep=keep, done=frozenset(done), is_only=len(files) == 1)
+        parts = ray_data().from_items(named, override_num_blocks=len(files))
+        parts = parts.map_batches(read, batch_size=1, num_cpus=0)
+        parts = parts.map_batches(_PartWorker, batch_size=1, **worker_options(trained, cores, folder, answers))
+        with tqdm(total=estimate_rows(place), initial=sum(done.values()), disable=not show_progress_bar) as bar:
+            rows = sum(done.values()) + _count_as_written(parts, bar)
+        _publish(folder, out, settings, force)
+    return rows
+
+
+def _for_workers(classifier: Any, thresholds: Any, top_k: int | None) -> TrainedClassifier:
+    "The classifier as each worker has it; a mistake in what is asked of it is said at once."
+    trained = getattr(classifier, "trained", classifier)
+    resolve_thresholds(thresholds, trained.labels)
+    check_top_k(top_k, trained.labels)
+    return trained.for_bulk()
+
+
+class _FrameWorker:
+    "Predicts the batches of a dataset."
+
+    def __init__(self, model: Any, text_col: str, columns: dict[str, str], answers: dict[str, Any]):
+        self.classifier, self.text_col, self.columns, self.answers = model(), text_col, columns, answers
+
+    def __call__(self, frame: pd.DataFrame) -> pd.DataFrame:
+        table = self.classifier.predict_frame(frame[self.text_col], **self.answers)
+        kept = frame[list(self.columns)].rename(columns=self.columns).reset_index(drop=True)
+        return pd.concat([kept, table], axis=1)
+
+
+def _read_parts(
+    batch: dict[str, Any], text_col: str | None, keep: str | Sequence[str], done: frozenset[str], is_only: bool
+) -> Iterator[dict[str, Any]]:
+    "The parts of a file that are not done yet, one after the other: name, and rows, or an error, in a pickle."
+    number, file, place = (batch[name][0] for name in ("number", "file", "place"))
+    count = 0
+    try:
+        rows = iter_rows(str(place), text_col, keep)
+        while part := list(islice(rows, PART_ROWS)):
+            if not is_only and keep != "none":
+                part = [(text, {"file": str(file), **kept}) for text, kept in part]
+            if (name := f"{number:06}-{count:06}") not in done:
+                yield {"part": [name], "rows": [pickle.dumps(part)]}
+            count += 1
+    except EmoNbError as error:
+        yield {"part": [""], "rows": [pickle.dumps(error)]}
+
+
+class _PartWorker:
+    "Predicts parts and writes each into the folder, where it appears complete."
+
+    def __init__(self, model: Any, folder: Path, answers: dict[str, Any]):
+        self.classifier, self.folder, self.answers = model(), folder, answers
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        counts, problem = Counter[str](), b""
+        try:
+            counts.update(self._write(batch["part"][0], pickle.loads(batch["rows"][0])))
+        except EmoNbError as error:  # Ray would add words of its own to it
+            problem = pickle.dumps(error)
+        return {**{name: [counts[name]] for name in ("texts", "truncated", "max_length")}, "error": [problem]}
+
+    def _write(self, name: str, rows: _Rows | EmoNbError) -> Counter[str]:
+        "Write a part; how many texts it has, and how many of them are longer than the model reads."
+        if isinstance(rows, EmoNbError):
+            raise rows
+        with one_length_warning(is_said=True) as counts, atomic_file(self.folder / f"{name}.parquet") as temporary:
+            write_parquet(predict_rows(self.classifier, rows, **self.answers), temporary, True)
+        return counts
+
+
+def _count_as_written(parts: "Dataset", bar: Any) -> int:
+    "Have the parts computed; how many rows they have. Raises what a worker met."
+    with explained(), one_length_warning() as counts:
+        for part in parts.iter_rows():
+            if part["error"]:
+                raise pickle.loads(part["error"])
+            bar.update(part["texts"])
+            counts.update(texts=part["texts"], truncated=part["truncated"])
+            counts["max_length"] = max(counts["max_length"], part["max_length"])
+    return counts["texts"]
+
+
+def _count_rows(part: Path) -> int:
+    from pyarrow.parquet import read_metadata
+
+    return read_metadata(part).num_rows
+
+
+def _publish(folder: Path, out: Path, settings: dict[str, Any], force: bool) -> None:
+    "Make the folder of results of finished parts, which stay where they are until it is complete."
+    with atomic_dir(out, MARKER, force) as results:
+        for part in folder.glob("[0-9]*.parquet"):
+            os.link(part, results / part.name)
+        (results / MARKER).write_text(json.dumps(settings, indent=1))

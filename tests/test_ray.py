@@ -1,0 +1,138 @@
+"""Texts on a Ray cluster of two nodes: the answers of `predict_file`, whatever is killed, and what is refused."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers import check_mistake, refusal
+
+from emo_nb import ConfigError, DataError, TextError
+from emo_nb.predict import TrainedClassifier
+from emo_nb.scale.files import predict_file
+
+ray = pytest.importorskip("ray", reason="Ray has no package for this Python")
+from ray.cluster_utils import Cluster  # noqa: E402
+
+from emo_nb.scale.ray_data import predict_dataset, predict_on_ray  # noqa: E402
+
+PARTS_OF_40 = "import emo_nb.scale.ray_data as r; r.PART_ROWS = 40; from emo_nb.cli import main; main()"
+
+
+@pytest.fixture(scope="module")
+def nodes():
+    "Two nodes of one core each, on this machine."
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()
+
+
+@pytest.fixture
+def texts(here):
+    "Two CSV files of 200 and 100 texts, each with an id."
+    texts = [f"row {i}, and {'hooray' if i % 3 else 'oh no'}, {i % 7}" for i in range(300)]
+    table = pd.DataFrame({"id": range(300), "text": texts})
+    Path("texts").mkdir()
+    table.head(200).to_csv("texts/a.csv", index=False)
+    table.tail(100).to_csv("texts/b.csv", index=False)
+    return table
+
+
+def command(model, *args):
+    "The command line in a process of its own, in parts of forty texts."
+    return [sys.executable, "-c", PARTS_OF_40, "predict", "--engine", "ray", "--model", str(model), *map(str, args)]
+
+
+def same(folder, file):
+    "Whether the parts of a folder hold the rows of a file, in their order."
+    parts, whole = pd.read_parquet(folder), pd.read_parquet(file)
+    numbers = whole.select_dtypes("number").columns
+    assert list(parts.columns) == list(whole.columns)
+    assert parts.drop(columns=numbers).equals(whole.drop(columns=numbers))
+    return np.allclose(parts[numbers], whole[numbers], atol=1e-5)
+
+
+def parts_of(folder):
+    return {file.name: file.stat().st_mtime_ns for file in Path(folder).glob("[0-9]*")}
+
+
+def start(args, folder, parts=1):
+    "A command at work, once so many parts are there."
+    process = subprocess.Popen(args, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and len(parts_of(folder)) < parts:
+        time.sleep(0.01)
+    return process
+
+
+def test_whatever_is_killed_nothing_is_lost_and_the_answers_are_those_of_one_process(tiny, here, texts, nodes):
+    predict_file(
+        TrainedClassifier.from_pretrained(tiny.folder).for_bulk(), "texts", "whole.parquet", show_progress_bar=False
+    )
+    args = command(tiny.folder, "--file", "texts", "--out", "parts", "--address", nodes.address)
+    with start(args, "parts.part") as process:
+        process.kill()
+    before = parts_of("parts.part")
+    assert 1 <= len(before) < 8
+    assert not Path("parts").exists()
+    node = nodes.add_node(num_cpus=1)
+    with start(args, "parts.part", len(before) + 1) as process:
+        assert before.items() <= parts_of("parts.part").items(), "what was done was done again"
+        nodes.remove_node(node, allow_graceful=False)
+        _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert "300 rows written" in err
+    assert same("parts", "whole.parquet")
+    assert not list(Path().glob("*.part"))
+
+
+def test_a_dataset_keeps_its_columns_and_their_order(tiny, here, texts, nodes):
+    ray.init(nodes.address, logging_level="ERROR", log_to_driver=False, ignore_reinit_error=True)
+    classifier = TrainedClassifier.from_pretrained(tiny.folder)
+    data = ray.data.from_pandas(texts.rename(columns={"text": "note"}).assign(label="own"))
+    found = predict_dataset(data, classifier, "note", top_k=2).to_pandas()
+    expected = classifier.for_bulk().predict_frame(texts.text, top_k=2)
+    assert list(found.columns) == ["id", "input_label", *expected.columns]
+    assert list(found.id) == list(texts.id)
+    assert list(found.labels) == list(expected.labels)
+    assert np.allclose(found[classifier.labels], expected[classifier.labels], atol=1e-5)
+    with refusal(DataError, "text", "note"):
+        predict_dataset(data, classifier)
+    with refusal(ConfigError, "64 cores", "1"):
+        predict_dataset(data, classifier, "note", cores=64)
+
+
+def test_a_row_without_a_text_ends_the_work_and_finished_parts_are_kept(tiny, here, texts, nodes, monkeypatch):
+    ray.init(nodes.address, logging_level="ERROR", log_to_driver=False, ignore_reinit_error=True)
+    texts.head(60).assign(text=[*texts.text[:59], None]).to_parquet("gap.parquet")
+    classifier = TrainedClassifier.from_pretrained(tiny.folder)
+    with refusal(TextError, "gap.parquet", "row 60"):
+        predict_on_ray(classifier, "gap.parquet", "out", show_progress_bar=False)
+    assert (here / "out.part").is_dir()
+    texts.head(60).to_parquet("gap.parquet")
+    with refusal(ConfigError, "out.part", "another file"):
+        predict_on_ray(classifier, "gap.parquet", "out", show_progress_bar=False)
+    assert predict_on_ray(classifier, "gap.parquet", "out", force=True, show_progress_bar=False) == 60
+    with refusal(ConfigError, "out", "already exists"):
+        predict_on_ray(classifier, "gap.parquet", "out", show_progress_bar=False)
+
+
+@pytest.mark.parametrize(
+    "options, culprits",
+    [
+        (["--file", "texts", "--out", "parts", "--engine", "ray", "--address", "127.0.0.1:9"], ["127.0.0.1:9"]),
+        (["--file", "texts", "--out", "parts", "--address", "auto"], ["--engine ray"]),
+        (["--file", "texts", "--engine", "ray"], ["--out"]),
+        (["one text", "--out", "parts", "--engine", "ray"], ["--file"]),
+        (["--file", "texts", "--out", "parts", "--engine", "ray", "--format", "csv"], ["csv"]),
+        (["--file", "texts", "--out", "texts", "--engine", "ray"], ["texts", "already exists"]),
+        (["--file", "*.nothing", "--out", "parts", "--engine", "ray"], ["*.nothing"]),
+    ],
+)
+def test_what_cannot_be_is_refused_before_any_work(emo, tiny, here, texts, options, culprits):
+    code, _, err = emo("predict", "--model", tiny.folder, *options)
+    check_mistake(code, err, culprits)
+    assert not Path("parts").exists()
