@@ -78,7 +78,7 @@ notebooks: $(VENV)/dev.ok
 
 pytest: $(VENV)/dev.ok
 	$(BIN)/python tools/site.py --where-possible
-	$(TESTENV) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --no-loadscope-reorder
+	$(TESTENV) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 4 --no-loadscope-reorder
 
 docs: $(VENV)/dev.ok ## render the site into _docs (Quarto where installed, smalldocs elsewhere) and check its links
 	$(BIN)/python tools/site.py

@@ -17,8 +17,18 @@ DATA = os.environ.get("EMO_NB_DATA")
 def pytest_collection_modifyitems(items):
     "Mark the tests that say how much they tried, which `make reliability` runs; the files that take longest come first."
     slow = (
-        *("test_pages", "test_texts", "test_stream", "test_classifier", "test_resume", "test_train", "test_model"),
-        *("test_processes", "test_bench", "test_export", "test_try_it"),
+        *(
+            "test_processes",
+            "test_ray",
+            "test_pages",
+            "test_texts",
+            "test_stream",
+            "test_classifier",
+            "test_resume",
+            "test_train",
+            "test_model",
+        ),
+        *("test_bench", "test_export", "test_try_it"),
     )
     for item in items:
         if "tried" in item.fixturenames:
