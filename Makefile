@@ -13,7 +13,7 @@ export EMO_NB_DATA := $(CORPORA)
 endif
 TESTENV := $(if $(CORPORA),,EMO_NB_OFFLINE=1) HF_HUB_OFFLINE=1
 
-.PHONY: help run full results test test-oldest test-newest check sync notebooks pytest docs bench reliability fuzz audit clean
+.PHONY: help run full results test test-oldest test-newest test-colab test-kaggle wheels check sync notebooks pytest docs bench reliability fuzz audit clean
 .DEFAULT_GOAL := help
 
 help: ## say what each target does
@@ -56,6 +56,15 @@ test-oldest: ## the tests with the oldest versions that settings.ini allows, in 
 
 test-newest: ## the tests with the newest versions there are, in an environment of their own
 	$(MAKE) pytest VENV=.venv-newest PINS=/dev/null
+
+test-colab: $(VENV)/dev.ok ## the story's notebooks with the versions that Colab has (gigabytes; in an environment of its own)
+	$(BIN)/python tools/hosted.py colab
+
+test-kaggle: $(VENV)/dev.ok ## the same with those of Kaggle, emo_nb from a folder of wheels and without a network
+	$(BIN)/python tools/hosted.py kaggle
+
+wheels: $(VENV)/dev.ok ## fill wheels/, which a Kaggle notebook without internet takes emo_nb from
+	$(BIN)/python tools/hosted.py wheels
 
 check: $(VENV)/dev.ok
 	$(BIN)/ruff check .

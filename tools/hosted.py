@@ -16,7 +16,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from experiments import ROOT, write_result
+
+from emo_nb.report import utc_now
+
 PLACES = {
     "colab": {"COLAB_RELEASE_TAG": "release-colab-external", "COLAB_GPU": "", "MPLBACKEND": "inline"},
     "kaggle": {"KAGGLE_KERNEL_RUN_TYPE": "Interactive", "KAGGLE_URL_BASE": "https://www.kaggle.com"},
@@ -24,22 +27,29 @@ PLACES = {
 WHEELS = ROOT / "wheels"
 # Kaggle has these, or they have no use without a network
 PREINSTALLED = ("accelerate", "matplotlib", "numpy", "pandas", "peft", "pyarrow", "scikit-learn", "scipy", "torch")
+SHOWN = ("torch", "transformers", "peft", "accelerate", "numpy", "pandas", "scikit-learn", "pyarrow", "fastcore")
 STORY = ("feasibility", "prototype")
 NOTEBOOK = ("ipykernel", "nbclient", "nbformat", "pip", "wheel")  # which such places have as well
 RUN_STORY = """
-import sys
+import json, sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from pages import run_page
 for page in map(Path, sys.argv[2:]):
-    print(page, "...", flush=True)
+    start = time.perf_counter()
     run_page(page)
+    print(json.dumps({"page": f"{page.parent.name}/{page.stem}", "seconds": time.perf_counter() - start}), flush=True)
 """
+
+
+def version_of(place: str) -> str:
+    "The version of Python that a place has."
+    return (ROOT / "hosted" / f"{place}.txt").read_text().splitlines()[0].removeprefix("# Python ")
 
 
 def python_of(place: str) -> str:
     "The command of the Python that a place has, which must be on the PATH."
-    version = (ROOT / "hosted" / f"{place}.txt").read_text().splitlines()[0].removeprefix("# Python ")
+    version = version_of(place)
     if (command := shutil.which(f"python{version}")) is None:
         raise SystemExit(f"{place} has Python {version}, which is not on the PATH; install it, for example with pyenv")
     return command
@@ -66,8 +76,9 @@ def fill_wheels() -> None:
     build_wheel(WHEELS)
     wanted = [one for one in requirements("offline") if not one.startswith(PREINSTALLED)]
     pins = ROOT / "constraints.txt"
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-    subprocess.run([*pip, "download", "-q", "--no-deps", "-c", str(pins), "-d", str(WHEELS), *wanted], check=True)
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "-q", "--no-deps"]
+    kaggle = ["--python-version", version_of("kaggle"), "--only-binary", ":all:"]
+    subprocess.run([*pip, *kaggle, "-c", str(pins), "-d", str(WHEELS), *wanted], check=True)
     print(
         f"{len(list(WHEELS.iterdir()))} wheels in {WHEELS}; attach the folder to a notebook as the data set emo-nb-wheels"
     )
@@ -81,26 +92,48 @@ def installed(python: Path) -> dict[str, str]:
 
 def run_story(place: str) -> None:
     "Install as a place has it, then as a notebook's first cell does; run the notebooks. `SystemExit` where one fails."
+    started = utc_now()
     folder = ROOT / f".venv-{place}"
     python = folder / "bin" / "python"
     pip = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
-    wheel = build_wheel(folder.with_name(f".wheel-{place}"))
     if not python.exists():
         subprocess.run([python_of(place), "-m", "venv", str(folder)], check=True)
     pins = ["-c", str(ROOT / "hosted" / f"{place}.txt")]
     names = [one for one in requirements() if one.startswith((*PREINSTALLED, "transformers"))]
     subprocess.run([*pip, *pins, *NOTEBOOK, "fastcore", *names], check=True)
-    subprocess.run([*pip[:3], "uninstall", "-q", "-y", "emo_nb"], check=True)
+    kept = folder / "preinstalled.json"
+    if kept.exists() and (added := set(installed(python)) - set(json.loads(kept.read_text()))):
+        subprocess.run([*pip[:3], "uninstall", "-q", "-y", *added], check=True)  # of an earlier run
     before = installed(python)
-    subprocess.run([*pip, f"emo_nb[offline] @ {wheel.as_uri()}"], check=True)
+    kept.write_text(json.dumps(before))
+    if place == "kaggle":  # without internet
+        fill_wheels()
+        subprocess.run([*pip, "--no-index", "--find-links", str(WHEELS), "emo_nb[offline]"], check=True)
+    else:
+        subprocess.run([*pip, f"emo_nb[offline] @ {build_wheel(WHEELS).as_uri()}"], check=True)
     after = installed(python)
     if changed := [f"{name} {before[name]} -> {after.get(name)}" for name in before if before[name] != after.get(name)]:
         raise SystemExit(f"installing emo_nb changes what {place} has: {', '.join(changed)}")
-    print(f"{place}: Python {python_of(place)}, {len(after) - len(before)} packages added, none changed", flush=True)
+    added = {name: version for name, version in after.items() if name not in before}
+    print(f"{place}: {len(added)} packages added to {len(before)}, none of which changed", flush=True)
+    record = {"python": version_of(place), "before": {name: before[name] for name in SHOWN}, "added": added}
+    write_result(f"hosted_{place}", record | {"seconds": run_pages(place, python)}, started, f"make test-{place}")
+
+
+def run_pages(place: str, python: Path) -> dict[str, float]:
+    "Run the story's notebooks, each in a fresh kernel of an environment; the seconds that each took."
     pages = [str(page) for stage in STORY for page in sorted((ROOT / "nbs" / stage).glob("*.ipynb"))]
-    variables = os.environ | PLACES[place]
-    done = subprocess.run([python, "-c", RUN_STORY, str(ROOT / "tools"), *pages], env=variables, cwd=ROOT)
-    raise SystemExit(done.returncode)
+    command = [str(python), "-c", RUN_STORY, str(ROOT / "tools"), *pages]
+    seconds = {}
+    with subprocess.Popen(command, env=os.environ | PLACES[place], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            done = json.loads(line)
+            seconds[done["page"]] = round(done["seconds"], 1)
+            print(f"{done['page']}: {done['seconds']:.0f} s", flush=True)
+    if process.returncode:
+        raise SystemExit(f"{pages[len(seconds)]} fails with the versions that {place} has")
+    return seconds
 
 
 def main() -> None:
