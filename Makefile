@@ -13,7 +13,7 @@ export EMO_NB_DATA := $(CORPORA)
 endif
 TESTENV := $(if $(CORPORA),,EMO_NB_OFFLINE=1) HF_HUB_OFFLINE=1
 
-.PHONY: help run full results test test-oldest test-newest test-colab test-kaggle wheels check sync notebooks pytest docs bench reliability fuzz audit clean
+.PHONY: help run full results test test-oldest test-newest test-colab test-kaggle wheels check sync notebooks pytest docs bench gpu gpu-rehearsal reliability fuzz audit clean
 .DEFAULT_GOAL := help
 
 help: ## say what each target does
@@ -94,6 +94,12 @@ docs: $(VENV)/dev.ok ## render the site into _docs (Quarto where installed, smal
 
 bench: $(VENV)/dev.ok ## time training and prediction beside what else there is (an hour; PART=latency for one part)
 	$(BIN)/python bench/bench.py $(PART)
+
+gpu: $(VENV)/dev.ok ## what is worth measuring on a GPU, in ten minutes there, into results/gpu/
+	$(BIN)/python tools/gpu.py
+
+gpu-rehearsal: $(VENV)/dev.ok ## the same in its smallest setting, on any machine; into build/gpu/
+	$(BIN)/python tools/gpu.py --smallest --out build/gpu
 
 reliability: $(VENV)/dev.ok ## kills, faulty downloads, mutated files, odd texts: many of each, into results/reliability.json
 	$(TESTENV) $(BIN)/python tools/reliability.py

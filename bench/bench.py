@@ -15,7 +15,7 @@ from statistics import median
 from typing import Any
 
 import pandas as pd
-from ways import COMMAND, MODEL, PARTS, texts_to_predict
+from ways import COMMAND, CPU_ONLY, MODEL, PARTS, device, texts_to_predict
 
 from emo_nb.cli import print_table
 from emo_nb.io.files import atomic_file
@@ -97,7 +97,7 @@ def a_part(part: str, sizes: list[int], rounds: int, alone: bool) -> dict[str, A
     found: dict[str, dict[str, dict[str, list[float]]]] = {str(size): {} for size in sizes}
     for turn in range(rounds):
         for size in sizes:
-            for way in PARTS[part]:
+            for way in (way for way in PARTS[part] if device() == "cpu" or way not in CPU_ONLY):
                 said = measured(part, way, max(size // SLOW[way], 32) if way in SLOW else size, alone)
                 for name, value in said.items():
                     found[str(size)].setdefault(way, {}).setdefault(name, []).append(value)

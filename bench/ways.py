@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +110,7 @@ def with_trainer(
             data = TextDataset(texts[rows], tokenizer, targets[rows], multi_label=True)
             with tempfile.TemporaryDirectory() as name:
                 args = TrainingArguments(
-                    output_dir=name, num_train_epochs=epochs, learning_rate=rate, bf16=bf16, use_cpu=True,
+                    output_dir=name, num_train_epochs=epochs, learning_rate=rate, bf16=bf16, use_cpu=device() == "cpu",
                     per_device_train_batch_size=16 if study else 64, save_strategy="no", disable_tqdm=True,
                     train_sampling_strategy="random" if study else "group_by_length", report_to="none",
                 )  # fmt: skip
@@ -231,11 +231,19 @@ def dev_score(model: Any, tokenizer: Any, draws: int = 200) -> dict[str, float]:
     return {"dev_macro_f1": float(f1_score(truth, said, average="macro")), "sd": float(np.std(drawn))}
 
 
+@cache
+def device() -> str:
+    "What is measured: a GPU, where torch finds one, else the processor."
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def from_machine() -> str:
     "The number format that emo_nb would choose here."
     from emo_nb.engine.device import choose_backend
 
-    return choose_backend(device="cpu").dtype
+    return choose_backend(device()).dtype
 
 
 def trained(seconds: float, texts: list[str], model: Any, tokenizer: Any, passes: int = 2) -> dict[str, Any]:
@@ -265,7 +273,9 @@ def the_pipeline() -> Callable[[list[str]], np.ndarray]:
     "transformers' pipeline, 32 texts a batch."
     from transformers import pipeline
 
-    classify = pipeline("text-classification", model=str(MODEL), top_k=None, function_to_apply="sigmoid", device="cpu")
+    classify = pipeline(
+        "text-classification", model=str(MODEL), top_k=None, function_to_apply="sigmoid", device=device()
+    )
     labels = list(classify.model.config.id2label.values())
 
     def predict(texts: list[str]) -> np.ndarray:
@@ -282,11 +292,12 @@ def plain_torch() -> Callable[[list[str]], np.ndarray]:
     from emo_nb.model import load_model
 
     checkpoint, tokenizer = load_model(MODEL)
-    model = checkpoint.model
+    model = checkpoint.model.to(device())
 
     def run(batch: dict[str, np.ndarray]) -> np.ndarray:
+        tensors = {name: torch.from_numpy(array).to(device()) for name, array in batch.items()}
         with torch.inference_mode():
-            return model(**{name: torch.from_numpy(array) for name, array in batch.items()}).logits.numpy()
+            return model(**tensors).logits.cpu().numpy()
 
     return in_batches(run, tokenizer)
 
@@ -394,6 +405,7 @@ PREDICTORS: dict[str, Callable[[], Callable[[list[str]], np.ndarray]]] = {
     "OpenVINO": openvino,
     "emo_nb, float32": emo_nb("float32"),
 }
+CPU_ONLY = ("ONNX Runtime", "ONNX Runtime, int8", "OpenVINO")  # as they are installed here
 BULK = {"emo_nb, bulk": emo_nb(for_bulk=True)}
 
 
@@ -465,7 +477,8 @@ def peak(_: int) -> dict[str, Any]:
     from emo_nb.engine.device import choose_backend, measure_peak_flops
 
     return {
-        dtype: measure_peak_flops(choose_backend("cpu", dtype), repeats=20) / 1e9 for dtype in ("float32", "bfloat16")
+        dtype: measure_peak_flops(choose_backend(device(), dtype), repeats=20) / 1e9
+        for dtype in ("float32", "bfloat16")
     }
 
 

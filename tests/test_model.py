@@ -138,8 +138,17 @@ def logits_and_gradients(model, batch, dtype) -> tuple[torch.Tensor, torch.Tenso
     return logits.detach().float().flatten(), gradients
 
 
+def test_merged_lora_gives_the_logits_and_gradients_of_peft_in_float32(adapted, tokenizer, texts):
+    batch = tokenizer(texts[:20], padding=True, return_token_type_ids=False, return_tensors="pt")
+    expected = logits_and_gradients(adapted, batch, "float32")
+    with fast_training(adapted, Backend("cpu", "float32", "eager", "a test")):
+        merged = logits_and_gradients(adapted, batch, "float32")
+    for one, true in zip(merged, expected, strict=True):
+        torch.testing.assert_close(one, true, atol=1e-5, rtol=1e-4)
+
+
 @needs_bfloat16
-def test_merged_lora_gives_the_logits_and_gradients_of_peft(adapted, tokenizer, texts):
+def test_merged_lora_gives_the_logits_and_gradients_of_peft_as_nearly_in_bfloat16(adapted, tokenizer, texts):
     batch = tokenizer(texts[:20], padding=True, return_token_type_ids=False, return_tensors="pt")
     exact = logits_and_gradients(adapted, batch, "float32")
     rounded = logits_and_gradients(adapted, batch, "bfloat16")

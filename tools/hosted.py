@@ -102,8 +102,8 @@ def run_story(place: str) -> None:
     names = [one for one in requirements() if one.startswith((*PREINSTALLED, "transformers"))]
     subprocess.run([*pip, *pins, *NOTEBOOK, "fastcore", *names], check=True)
     kept = folder / "preinstalled.json"
-    if kept.exists() and (added := set(installed(python)) - set(json.loads(kept.read_text()))):
-        subprocess.run([*pip[:3], "uninstall", "-q", "-y", *added], check=True)  # of an earlier run
+    if kept.exists() and (more := set(installed(python)) - set(json.loads(kept.read_text()))):
+        subprocess.run([*pip[:3], "uninstall", "-q", "-y", *more], check=True)  # of an earlier run
     before = installed(python)
     kept.write_text(json.dumps(before))
     if place == "kaggle":  # without internet

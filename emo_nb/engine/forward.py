@@ -2,8 +2,8 @@
 
 For prediction, a BERT on a CPU becomes a `FastBert`; any other model is copied to the device and number format. For
 training, `fast_training` replaces the forward function of some layers while it lasts: the last layer computes each
-text's first token only and, on a processor that multiplies bfloat16, each layer with LoRA is one product in place of
-three, and the embeddings come in bfloat16.
+text's first token only and, on a CPU, each layer with LoRA is one product in place of three; in bfloat16, the
+embeddings come in it.
 """
 
 from collections.abc import Iterator
@@ -40,8 +40,10 @@ def fast_training(model: Any, backend: Backend, mean_length: float = 20) -> Iter
     classifier = model.get_base_model() if hasattr(model, "get_base_model") else model
     classifier.set_attn_implementation(backend.attention_for(mean_length))
     replaced = first_token_forward(classifier)
+    if backend.device == "cpu":
+        replaced |= merged_lora_forwards(model, backend.dtype)
     if backend.device == "cpu" and backend.dtype == "bfloat16":
-        replaced |= merged_lora_forwards(model) | bfloat16_embeddings(model)
+        replaced |= bfloat16_embeddings(model)
     with replaced_forwards(replaced):
         yield
 
@@ -84,12 +86,12 @@ def bfloat16_embeddings(model: Any) -> dict[Any, Any]:
     }
 
 
-def merged_lora_forwards(model: Any) -> dict[Any, Any]:
-    "{layer with LoRA: forward} that multiplies by weight + scale * B @ A, one product in bfloat16 in place of three."
+def merged_lora_forwards(model: Any, dtype: str = "bfloat16") -> dict[Any, Any]:
+    "{layer with LoRA: forward} that multiplies by weight + scale * B @ A, one product in this format in place of three."
     from peft.tuners.lora import Linear
 
     layers = [layer for layer in model.modules() if isinstance(layer, Linear) and _is_plain_lora(layer)]
-    return {layer: _merged_lora_forward(layer) for layer in layers}
+    return {layer: _merged_lora_forward(layer, dtype) for layer in layers}
 
 
 def _is_plain_lora(layer: Any) -> bool:
@@ -106,10 +108,11 @@ def _is_plain_lora(layer: Any) -> bool:
     )
 
 
-def _merged_lora_forward(layer: Any) -> Any:
+def _merged_lora_forward(layer: Any, dtype: str) -> Any:
     import torch
 
-    weight, bias = (part.detach().bfloat16() for part in (layer.base_layer.weight, layer.base_layer.bias))
+    base = layer.base_layer
+    weight, bias = (part.detach().to(getattr(torch, dtype)) for part in (base.weight, base.bias))
     adapter = layer.active_adapters[0]
     a, b, scale = layer.lora_A[adapter].weight, layer.lora_B[adapter].weight, layer.scaling[adapter]
     function = _merged_lora_function()

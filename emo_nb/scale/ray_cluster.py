@@ -13,7 +13,7 @@ from ..engine.threads import SPINS, available_cores
 from ..predict import TrainedClassifier
 
 WORKER_CORES = 2  # of one worker at most; on a machine with fewer, all of its cores
-_SECONDS_TO_CONNECT = 10
+_SECONDS_TO_CONNECT, _SECONDS_TO_ANSWER = 10, 120
 
 
 def ray_data() -> Any:
@@ -89,14 +89,18 @@ def check_machines(files: Sequence[str], folder: Path) -> None:
         return found, [place for place in places if "://" not in place and not os.path.exists(place)]
 
     places = [*files, str(folder)]
-    machines = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
-    remote = ray.remote(num_cpus=0)(look)
-    asked = {
-        address: remote.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(places)
-        for node, address in machines.items()
-    }
-    for address, answer in asked.items():
-        found, missing = ray.get(answer)
+    remote, asked = ray.remote(num_cpus=0)(look), []
+    for node in (node for node in ray.nodes() if node["Alive"]):
+        there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        asked.append((node["NodeManagerAddress"], remote.options(scheduling_strategy=there).remote(places)))
+    for address, answer in asked:
+        try:
+            found, missing = ray.get(answer, timeout=_SECONDS_TO_ANSWER)
+        except ray.exceptions.RayError as error:
+            raise ConfigError(
+                f"the machine {address} of the cluster does not answer ({first_line(error)}); take it out of the cluster, "
+                "or start Ray anew there"
+            ) from error
         if found != __version__:
             what = f"has emo_nb {found}" if found else "has no emo_nb"
             raise ConfigError(
