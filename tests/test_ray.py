@@ -133,6 +133,7 @@ def test_a_row_without_a_text_ends_the_work_and_finished_parts_are_kept(tiny, he
     ],
 )
 def test_what_cannot_be_is_refused_before_any_work(emo, tiny, here, texts, options, culprits):
+    ray.shutdown()  # where a test before this one has connected this process
     code, _, err = emo("predict", "--model", tiny.folder, *options)
     check_mistake(code, err, culprits)
     assert not Path("parts").exists()

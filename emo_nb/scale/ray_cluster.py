@@ -12,7 +12,6 @@ from ..core import ConfigError, ModelError, first_line
 from ..engine.threads import SPINS, available_cores
 from ..predict import TrainedClassifier
 
-WORKER_CORES = 2  # of one worker at most; on a machine with fewer, all of its cores
 _SECONDS_TO_CONNECT, _SECONDS_TO_ANSWER = 10, 120
 
 
@@ -41,6 +40,8 @@ def connected(address: str | None) -> Iterator[None]:
         yield
         return
     _check_answers(address)
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address is None:
         options |= {"num_cpus": max(1, int(available_cores()[0])), "include_dashboard": False}
@@ -55,6 +56,17 @@ def connected(address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def one_row_a_block() -> Iterator[None]:
+    "Datasets begun in the block give each row to a worker by itself; Ray Data would collect 128 MB for one of them."
+    context = ray_data().DataContext.get_current()
+    size, context.target_max_block_size = context.target_max_block_size, 1
+    try:
+        yield
+    finally:
+        context.target_max_block_size = size
 
 
 def _check_answers(address: str | None) -> None:
@@ -121,18 +133,19 @@ def worker_options(trained: TrainedClassifier, cores: int | None, *arguments: An
     reference = [ray.put(trained)]  # in a list, so that a worker fetches it itself
 
     def model() -> TrainedClassifier:
+        os.environ["OMP_NUM_THREADS"] = str(cores)  # read when torch is imported
+        if "OMP_WAIT_POLICY" not in os.environ:
+            os.environ.setdefault("GOMP_SPINCOUNT", str(SPINS))
         import torch
 
         torch.set_num_threads(cores)
         return ray.get(reference[0])
 
-    waiting = {} if "OMP_WAIT_POLICY" in os.environ else {"GOMP_SPINCOUNT": str(SPINS)}
     return {
         "fn_constructor_args": (model, *arguments),
-        "compute": ray.data.ActorPoolStrategy(min_size=1, max_size=workers),
+        "compute": ray.data.ActorPoolStrategy(min_size=1, initial_size=workers, max_size=workers),
         "num_cpus": cores,
         "num_gpus": 1 if trained.bulk.device.startswith("cuda") else 0,
-        "runtime_env": {"env_vars": {"OMP_NUM_THREADS": str(cores), **waiting}},
     }
 
 
@@ -142,7 +155,7 @@ def _divide_cores(cores: int | None) -> tuple[int, int]:
 
     sizes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
     sizes = [size for size in sizes if size]
-    cores = cores or min(WORKER_CORES, *sizes)
+    cores = cores or 1  # several workers of one thread each do more than one of several threads
     if cores > max(sizes):
         raise ConfigError(f"a worker of {cores} cores fits on no machine, the largest has {max(sizes)}; give fewer")
     return cores, sum(size // cores for size in sizes)

@@ -25,7 +25,7 @@ from ..io.readers import estimate_rows, iter_rows
 from ..io.writers import write_parquet
 from ..predict import TrainedClassifier, check_top_k, one_length_warning, resolve_thresholds
 from .files import PART_ROWS, job_settings, kept_names, predict_rows
-from .ray_cluster import check_machines, connected, explained, ray_data, worker_options
+from .ray_cluster import check_machines, connected, explained, one_row_a_block, ray_data, worker_options
 
 if TYPE_CHECKING:
     from ray.data import Dataset
@@ -90,12 +90,13 @@ def predict_on_ray(
     kept_names(first[1], trained.labels)  # a mistake in them is said before any work
     answers = {"thresholds": thresholds, "top_k": top_k, "tokens_left_out": tokens_left_out}
     settings = job_settings(trained, place, text_col, "parquet", answers, keep)
-    with connected(address), partial_dir(out, settings, force) as folder:
+    with connected(address), one_row_a_block(), partial_dir(out, settings, force) as folder:
         places = [str(file) if is_remote(file) else os.path.abspath(file) for file in files]
         check_machines(places, folder)
         done = {part.stem: _count_rows(part) for part in folder.glob("[0-9]*.parquet")}
         named = [{"number": n, "file": str(files[n]), "place": place} for n, place in enumerate(places)]
-        read = partial(_read_parts, text_col=text_col, keep=keep, done=frozenset(done), is_only=len(files) == 1)
+        how = {"text_col": text_col, "keep": keep, "part_rows": PART_ROWS, "is_only": len(files) == 1}
+        read = partial(_read_parts, **how, done=frozenset(done))
         parts = ray_data().from_items(named, override_num_blocks=len(files))
         parts = parts.map_batches(read, batch_size=1, num_cpus=0)
         parts = parts.map_batches(_PartWorker, batch_size=1, **worker_options(trained, cores, folder, answers))
@@ -126,14 +127,19 @@ class _FrameWorker:
 
 
 def _read_parts(
-    batch: dict[str, Any], text_col: str | None, keep: str | Sequence[str], done: frozenset[str], is_only: bool
+    batch: dict[str, Any],
+    text_col: str | None,
+    keep: str | Sequence[str],
+    part_rows: int,
+    is_only: bool,
+    done: frozenset[str],
 ) -> Iterator[dict[str, Any]]:
     "The parts of a file that are not done yet, one after the other: name, and rows, or an error, in a pickle."
     number, file, place = (batch[name][0] for name in ("number", "file", "place"))
     count = 0
     try:
         rows = iter_rows(str(place), text_col, keep)
-        while part := list(islice(rows, PART_ROWS)):
+        while part := list(islice(rows, part_rows)):
             if not is_only and keep != "none":
                 part = [(text, {"file": str(file), **kept}) for text, kept in part]
             if (name := f"{number:06}-{count:06}") not in done:
@@ -171,7 +177,8 @@ def _count_as_written(parts: "Dataset", bar: Any) -> int:
     with explained(), one_length_warning() as counts:
         for part in parts.iter_rows():
             if part["error"]:
-                raise pickle.loads(part["error"])
+                error: EmoNbError = pickle.loads(part["error"])
+                raise error
             bar.update(part["texts"])
             counts.update(texts=part["texts"], truncated=part["truncated"])
             counts["max_length"] = max(counts["max_length"], part["max_length"])
