@@ -46,7 +46,8 @@ def connected(address: str | None) -> Iterator[None]:
     if address is None:
         options |= {"num_cpus": max(1, int(available_cores()[0])), "include_dashboard": False}
     try:
-        ray.init(address or "local", **options)
+        with _silent():
+            ray.init(address or "local", **options)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         raise ConfigError(
             f"no Ray cluster answers at {address or 'this machine'} ({first_line(error)}); start one with `ray start "
@@ -67,6 +68,19 @@ def one_row_a_block() -> Iterator[None]:
         yield
     finally:
         context.target_max_block_size = size
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    "Nothing reaches the terminal: Ray's core writes there about its settings, past Python."
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _check_answers(address: str | None) -> None:

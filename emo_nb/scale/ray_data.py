@@ -95,7 +95,7 @@ def predict_on_ray(
         check_machines(places, folder)
         done = {part.stem: _count_rows(part) for part in folder.glob("[0-9]*.parquet")}
         named = [{"number": n, "file": str(files[n]), "place": place} for n, place in enumerate(places)]
-        how = {"text_col": text_col, "keep": keep, "part_rows": PART_ROWS, "is_only": len(files) == 1}
+        how: dict[str, Any] = {"text_col": text_col, "keep": keep, "part_rows": PART_ROWS, "is_only": len(files) == 1}
         read = partial(_read_parts, **how, done=frozenset(done))
         parts = ray_data().from_items(named, override_num_blocks=len(files))
         parts = parts.map_batches(read, batch_size=1, num_cpus=0)
