@@ -13,7 +13,7 @@ export EMO_NB_DATA := $(CORPORA)
 endif
 TESTENV := $(if $(CORPORA),,EMO_NB_OFFLINE=1) HF_HUB_OFFLINE=1
 
-.PHONY: help run full results test test-oldest test-newest test-colab test-kaggle wheels check sync notebooks pytest docs bench gpu gpu-rehearsal reliability fuzz audit clean
+.PHONY: help run full results test test-oldest test-newest test-cluster test-colab test-kaggle wheels check sync notebooks pytest docs bench gpu gpu-rehearsal reliability fuzz audit clean
 .DEFAULT_GOAL := help
 
 help: ## say what each target does
@@ -57,6 +57,9 @@ test-oldest: ## the tests with the oldest versions that settings.ini allows, in 
 test-newest: ## the tests with the newest versions there are, in an environment of their own
 	$(MAKE) pytest VENV=.venv-newest PINS=/dev/null
 
+test-cluster: $(VENV)/dev.ok ## training on two hosts and Ray on two nodes, of which one dies (three minutes; needs root for the hosts)
+	$(TESTENV) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m cluster tests/test_processes.py tests/test_ray.py
+
 test-colab: $(VENV)/dev.ok ## the story's notebooks with the versions that Colab has (gigabytes; in an environment of its own)
 	$(BIN)/python tools/hosted.py colab
 
@@ -87,7 +90,7 @@ notebooks: $(VENV)/dev.ok
 
 pytest: $(VENV)/dev.ok
 	$(BIN)/python tools/site.py --where-possible
-	$(TESTENV) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 4 --no-loadscope-reorder
+	$(TESTENV) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --no-loadscope-reorder
 
 docs: $(VENV)/dev.ok ## render the site into _docs (Quarto where installed, smalldocs elsewhere) and check its links
 	$(BIN)/python tools/site.py

@@ -70,7 +70,7 @@ MAIN = {
     "memory": "memory_mb",
 }  # what is compared; texts a second elsewhere
 MORE_IS_BETTER = ("per_second", "dev_macro_f1")
-PEERS = ("onnxruntime", "onnx", "openvino")
+PEERS = ("onnxruntime", "onnx", "openvino", "ray")
 
 
 def checkpoint() -> None:

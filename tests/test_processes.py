@@ -99,6 +99,7 @@ def on_both(hosts):
     return [launch(*shared, "--machine_rank", rank, host=place) for rank, place in enumerate(places)]
 
 
+@pytest.mark.cluster
 def test_two_hosts_train_as_two_processes_do_and_where_one_dies_the_other_ends_and_both_go_on(together, here, hosts):
     first, second = on_both(hosts)
     while not list(Path().glob("two.part/checkpoint-*/whole")):

@@ -68,6 +68,7 @@ def start(args, folder, parts=1):
     return process
 
 
+@pytest.mark.cluster
 def test_whatever_is_killed_nothing_is_lost_and_the_answers_are_those_of_one_process(tiny, here, texts, nodes):
     predict_file(
         TrainedClassifier.from_pretrained(tiny.folder).for_bulk(), "texts", "whole.parquet", show_progress_bar=False
@@ -89,6 +90,7 @@ def test_whatever_is_killed_nothing_is_lost_and_the_answers_are_those_of_one_pro
     assert not list(Path().glob("*.part"))
 
 
+@pytest.mark.cluster
 def test_a_dataset_keeps_its_columns_and_their_order(tiny, here, texts, nodes):
     ray.init(nodes.address, logging_level="ERROR", log_to_driver=False, ignore_reinit_error=True)
     classifier = TrainedClassifier.from_pretrained(tiny.folder)
@@ -105,6 +107,7 @@ def test_a_dataset_keeps_its_columns_and_their_order(tiny, here, texts, nodes):
         predict_dataset(data, classifier, "note", cores=64)
 
 
+@pytest.mark.cluster
 def test_a_row_without_a_text_ends_the_work_and_finished_parts_are_kept(tiny, here, texts, nodes, monkeypatch):
     ray.init(nodes.address, logging_level="ERROR", log_to_driver=False, ignore_reinit_error=True)
     texts.head(60).assign(text=[*texts.text[:59], None]).to_parquet("gap.parquet")

@@ -51,6 +51,7 @@ def run_page(path: Path, skipped: re.Pattern[str] = SKIPPED) -> Any:
     client = NotebookClient(
         runnable,
         timeout=900,
+        startup_timeout=300,  # an environment that is new compiles its modules first
         kernel_name="python3",
         coalesce_streams=True,
         shutdown_kernel="immediate",  # a polite end takes a second and a half
