@@ -61,25 +61,25 @@ def predict(
     from ..io.writers import WRITERS
     from ..scale.files import predict_file, predict_rows
 
-    in_terminal = sys.stderr.isatty()
-    answers: dict[str, Any] = {"top_k": top_k, "tokens_left_out": tokens_left_out}
-    if engine == "ray" or address:
-        place, folder = _places_for_ray(texts, file, out, file_format, engine)
-        with resumable("where it stopped"):
-            classifier = _load_classifier(model, device, dtype, long_texts)
-            _predict_on_ray(
-                classifier, place, folder, text_col, force, in_terminal, threshold, keep, address, **answers
-            )
-        return
-    suffix = out.suffix[1:] if out else ""
+    in_terminal, on_ray = sys.stderr.isatty(), engine == "ray" or address is not None
+    suffix = "parquet" if on_ray else out.suffix[1:] if out else ""
     chosen: str = file_format or (suffix if suffix in WRITERS else "table")
     kept = "none" if chosen == "table" else _split_names(keep)
-    _check_places(file, text_col, out, chosen, force, bool(texts), kept)
+    answers: dict[str, Any] = {"top_k": top_k, "tokens_left_out": tokens_left_out}
+    if on_ray:
+        _check_for_ray(texts, file, out, chosen, engine)
+    else:
+        _check_places(file, text_col, out, chosen, force, bool(texts), kept)
     if file and out and chosen in WRITERS:
         with resumable("where it stopped"):
             classifier = _load_classifier(model, device, dtype, long_texts)
-            answers["thresholds"] = parse_thresholds(threshold, classifier.labels)
-            rows = predict_file(classifier, file, out, text_col, chosen, force, in_terminal, **answers, keep=kept)
+            answers |= {"thresholds": parse_thresholds(threshold, classifier.labels), "keep": kept}
+            if on_ray:
+                from ..scale.ray_data import predict_on_ray
+
+                rows = predict_on_ray(classifier, file, out, text_col, force, in_terminal, address=address, **answers)
+            else:
+                rows = predict_file(classifier, file, out, text_col, chosen, force, in_terminal, **answers)
         typer.echo(f"{rows:,} rows written to {out}", err=True)
         return
     given: list[tuple[str, dict[str, Any]]] = [(text, {}) for text in texts or ([] if file else piped_lines())]
@@ -127,37 +127,14 @@ def _check_places(
             raise TextError(f"{file} holds no text; give a file with a text in each row")
 
 
-def _places_for_ray(
-    texts: Any, file: str | None, out: Path | None, file_format: str | None, engine: str
-) -> tuple[str, Path]:
-    "The texts and the folder of the results. Raises `ConfigError` for options that Ray has no use for."
+def _check_for_ray(texts: Any, file: str | None, out: Path | None, file_format: str, engine: str) -> None:
+    "Raise `ConfigError` for options that Ray has no use for."
     if engine != "ray":
         raise ConfigError("--address is that of a Ray cluster; add --engine ray, or leave it out")
     if texts or not file or not out:
         raise ConfigError("the engine ray goes from files to a folder; name them with --file and --out")
-    if file_format not in (None, "parquet"):
+    if file_format != "parquet":
         raise ConfigError(f"the engine ray writes Parquet and no {file_format}; leave --format out")
-    return file, out
-
-
-def _predict_on_ray(
-    classifier: "TrainedClassifier",
-    file: str,
-    out: Path,
-    text_col: str | None,
-    force: bool,
-    show_progress_bar: bool,
-    threshold: list[str] | None,
-    keep: str,
-    address: str | None,
-    **answers: Any,
-) -> None:
-    "Predict on a cluster, and say how many rows were."
-    from ..scale.ray_data import predict_on_ray
-
-    answers |= {"thresholds": parse_thresholds(threshold, classifier.labels), "keep": _split_names(keep)}
-    rows = predict_on_ray(classifier, file, out, text_col, force, show_progress_bar, address=address, **answers)
-    typer.echo(f"{rows:,} rows written to {out}", err=True)
 
 
 def _split_names(names: str) -> str | list[str]:
