@@ -1,12 +1,14 @@
 """How fast emo_nb is beside what else its users could pick, as ratios from one run on one machine.
 
 `python bench/bench.py [PART ...]` with the parts train, tuning, score, study, profile, predict, latency, start, rows,
-ray, length, threads, company, quota and memory. Every measurement is a process of its own; the ways take turns, several rounds; medians are compared.
-Each part prints a table and writes results/bench_PART.json.
+ray, length, threads, company, quota and memory. Every measurement is a process of its own; the ways take turns, several
+rounds; medians are compared. Each part prints a table and writes results/bench/KIND/PART.json, where KIND says what the
+machine multiplies with, so that those of different machines lie beside each other.
 """
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from importlib.metadata import version
@@ -15,9 +17,11 @@ from statistics import median
 from typing import Any
 
 import pandas as pd
-from ways import CPU_ONLY, MODEL, PARTS, device, texts_to_predict
+from ways import CPU_ONLY, EXPORT, MODEL, PARTS, device, texts_to_predict
 
 from emo_nb.cli import print_table
+from emo_nb.engine.device import machine_kind
+from emo_nb.engine.onnx_export import export_onnx
 from emo_nb.io.files import atomic_file
 from emo_nb.predict import TrainedClassifier
 from emo_nb.report import provenance, utc_now
@@ -71,12 +75,17 @@ MAIN = {
 }  # what is compared; texts a second elsewhere
 MORE_IS_BETTER = ("per_second", "dev_macro_f1")
 PEERS = ("onnxruntime", "onnx", "openvino", "ray")
+# Keeps torch and its libraries to what older processors have; ONNX Runtime and OpenVINO would not obey
+AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
 
 
 def checkpoint() -> None:
-    "The model that all ways predict with: the package's own for GoEmotions' 28 labels, as a plain checkpoint."
+    "The model that all ways predict with, as a plain checkpoint and exported: the package's own for GoEmotions' 28 labels."
+    classifier = TrainedClassifier.from_pretrained("goemotions28")
     if not MODEL.is_dir():
-        TrainedClassifier.from_pretrained("goemotions28").save_pretrained(MODEL)
+        classifier.save_pretrained(MODEL)
+    if not EXPORT.is_dir():
+        export_onnx(classifier, EXPORT)
 
 
 def measured(part: str, way: str, size: int, alone: bool) -> dict[str, float]:
@@ -90,12 +99,18 @@ def measured(part: str, way: str, size: int, alone: bool) -> dict[str, float]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def ways_of(part: str) -> list[str]:
+    "The ways of a part that can be measured here."
+    all_of_them = device() == "cpu" and "ATEN_CPU_CAPABILITY" not in os.environ
+    return [way for way in PARTS[part] if all_of_them or not way.endswith(CPU_ONLY)]
+
+
 def a_part(part: str, sizes: list[int], rounds: int, alone: bool) -> dict[str, Any]:
     "All ways of a part in turn, so many rounds: for each size and way, what each round measured."
     found: dict[str, dict[str, dict[str, list[float]]]] = {str(size): {} for size in sizes}
     for turn in range(rounds):
         for size in sizes:
-            for way in (way for way in PARTS[part] if device() == "cpu" or way not in CPU_ONLY):
+            for way in ways_of(part):
                 said = measured(part, way, max(size // SLOW[way], 32) if way in SLOW else size, alone)
                 for name, value in said.items():
                     found[str(size)].setdefault(way, {}).setdefault(name, []).append(value)
@@ -148,19 +163,24 @@ def main() -> None:
     parser.add_argument(
         "--smallest", action="store_true", help="all in one process, to see that it runs; its figures mean nothing"
     )
-    parser.add_argument("--out", type=Path, default=ROOT / "results", help="folder for the JSON files")
+    parser.add_argument("--out", type=Path, default=ROOT / "results" / "bench", help="folder of the kinds' folders")
+    parser.add_argument("--avx2", action="store_true", help="keep torch to AVX2, as on a processor that has no more")
     given = parser.parse_args()
     if wrong := sorted(set(given.parts) - set(PARTS)):
         parser.error(f"there is no part {', '.join(wrong)}; there is: {', '.join(PARTS)}")
+    if given.avx2:
+        os.environ.update(AVX2)  # of the processes that measure
+    folder = given.out / ("avx2-kept" if given.avx2 else machine_kind())
     texts_to_predict(1)  # says at once where there is no corpus
     checkpoint()
     for part in given.parts or PARTS:
         started = utc_now()
         sizes, rounds = (SIZES[part][:1], 1) if given.smallest else (SIZES[part], ROUNDS[part])
         found = a_part(part, [64 if given.smallest else size for size in sizes], rounds, not given.smallest)
-        record = {**provenance(started), "command": f"make bench PART={part}", "rounds": rounds, "found": found}
+        command = f"make bench PART={part}" if not given.avx2 else f"python bench/bench.py --avx2 {part}"
+        record = {**provenance(started), "command": command, "rounds": rounds, "found": found}
         record["versions"] |= {name: version(name) for name in PEERS}
-        with atomic_file(given.out / f"bench_{part}.json") as beside:
+        with atomic_file(folder / f"{part}.json") as beside:
             beside.write_text(json.dumps(record, indent=1) + "\n")
         print_table(table_of(part, found), f"\n{part}: medians of {rounds}")
 

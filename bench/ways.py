@@ -19,6 +19,7 @@ import numpy as np
 
 MODEL = Path("runs/bench/model")  # of a run that `bench.py` makes
 ONNX = Path("runs/bench/onnx")
+EXPORT = Path("runs/bench/export")  # the folder that `export_onnx` makes of it
 
 
 def texts_and_targets(part: str, rows: int | None = None) -> tuple[list[str], np.ndarray, list[str]]:
@@ -483,12 +484,14 @@ def peak(_: int) -> dict[str, Any]:
 
 
 def cold(command: list[str]) -> Callable[[int], dict[str, Any]]:
-    "Seconds until a fresh process has answered one text."
+    "Seconds until a fresh process has answered one text, and its memory."
 
     def measure(_: int) -> dict[str, Any]:
         start = time.perf_counter()
-        subprocess.run([sys.executable, *command], check=True, capture_output=True)
-        return {"seconds": time.perf_counter() - start}
+        with subprocess.Popen([sys.executable, *command], stdout=subprocess.DEVNULL) as process:
+            _, process.returncode, usage = os.wait4(process.pid, 0)
+        assert process.returncode == 0, command
+        return {"seconds": time.perf_counter() - start, "memory_mb": usage.ru_maxrss / 1024}
 
     return measure
 
@@ -555,14 +558,10 @@ def on_threads(threads: int) -> dict[str, Any]:
 def in_a_process(
     part: str, way: str, busy: int = 0, cores: int | None = None, threads: int | None = None
 ) -> Callable[[int], dict[str, Any]]:
-    "Another measurement in a process like the command's, beside so many busy ones or bound to so many cores; its memory."
+    "Another measurement, beside so many busy processes or bound to so many cores; and its memory."
 
     def measure(size: int) -> dict[str, Any]:
-        from emo_nb.engine.threads import SPINS
-
-        environment = {**os.environ, "GOMP_SPINCOUNT": str(SPINS)}
-        if threads:
-            environment["OMP_NUM_THREADS"] = str(threads)
+        environment = {**os.environ, **({"OMP_NUM_THREADS": str(threads)} if threads else {})}
         company = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(busy)]
         allowed = None if cores is None else set(sorted(os.sched_getaffinity(0))[:cores])
         try:
@@ -587,9 +586,7 @@ def in_a_process(
 
 
 COMMAND = ["-m", "emo_nb"]
-READY = (
-    f"from emo_nb.predict import TrainedClassifier as T; T.from_pretrained({str(MODEL)!r}).predict_frame('one text')"
-)
+READY = "from emo_nb.predict import TrainedClassifier as T; T.from_pretrained({!r}).predict_proba('one text')"
 WORK = (("training", "train", "emo_nb, LoRA"), ("prediction", "predict", "emo_nb, bulk"))
 MACHINE: dict[str, Callable[[int], dict[str, Any]]] = {"peak": peak}
 PARTS: dict[str, dict[str, Callable[[int], dict[str, Any]]]] = {
@@ -622,8 +619,11 @@ PARTS: dict[str, dict[str, Callable[[int], dict[str, Any]]]] = {
     "predict": MACHINE | {way: bulk(load) for way, load in (PREDICTORS | BULK).items()},
     "latency": {way: one_by_one(load) for way, load in (PREDICTORS | {"emo_nb": emo_nb()}).items()},
     "start": {
-        "package and model": cold(["-c", READY]),
+        "package and model": cold(["-c", READY.format(str(MODEL))]),
         "emo-nb predict": cold([*COMMAND, "predict", "--model", str(MODEL), "one text"]),
+        "package and exported model": cold(["-c", READY.format(str(EXPORT))]),
+        "emo-nb predict, exported": cold([*COMMAND, "predict", "--model", str(EXPORT), "one text"]),
+        "the export's example": cold([str(EXPORT / "example.py")]),
     },
     "rows": {"emo-nb predict": file_of},
     "ray": {
@@ -660,4 +660,10 @@ if __name__ == "__main__":
     parser.add_argument("way")
     parser.add_argument("size", type=int)
     given = parser.parse_args()
+    if given.way.startswith("emo_nb"):  # in a process like the command's
+        from emo_nb.engine.memory import keep_few_kernels
+        from emo_nb.engine.threads import settle_threads
+
+        settle_threads()
+        keep_few_kernels()
     print(json.dumps(PARTS[given.part][given.way](given.size)))

@@ -39,7 +39,7 @@ from .io.schema import (
 )
 from .io.writers import format_csv, read_formatted_csv
 from .engine.checkpoints import load_config
-from .engine.device import find_accelerator
+from .engine.device import find_accelerator, processor_features
 from .model import MINILM, adapter_settings, hub_id
 
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ def provenance(started: datetime) -> dict[str, Any]:
         "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
         "hardware": {
             "processor": processor_name(),
+            "features": processor_features(),
             "threads": torch.get_num_threads(),
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else find_accelerator(),
         },

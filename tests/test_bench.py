@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from emo_nb.engine.device import machine_kind
+
 BENCH = Path(__file__).resolve().parent.parent / "bench" / "bench.py"
 
 
@@ -16,7 +18,7 @@ def test_the_smallest_setting_runs_and_every_way_gives_the_same_probabilities(of
     monkeypatch.setenv("EMO_NB_DATA", str(official))
     done = run(BENCH, "--smallest", "--out", "results", "predict")
     assert done.returncode == 0, done.stderr
-    result = json.loads(Path("results/bench_predict.json").read_text())
+    result = json.loads(Path("results", machine_kind(), "predict.json").read_text())
     ways = {way: values for way, values in result["found"]["64"].items() if way != "peak"}
     assert len(ways) == 7
     for way, values in ways.items():

@@ -91,13 +91,20 @@ def test_the_quota_is_the_least_of_all_groups(tmp_path, groups, files, cores):
     assert cpu_quota(tmp_path / "cgroup", tmp_path) == cores
 
 
+OWN_SETTINGS = """
+import os
+from emo_nb.engine.memory import keep_few_kernels
+from emo_nb.engine.threads import settle_threads
+os.environ |= {"OMP_WAIT_POLICY": "active", "LRU_CACHE_CAPACITY": "7"}
+settle_threads()
+keep_few_kernels()
+print(os.environ["OMP_WAIT_POLICY"], "GOMP_SPINCOUNT" in os.environ, os.environ["LRU_CACHE_CAPACITY"])
+"""
+
+
 def test_what_the_user_has_set_stays():
-    code = (
-        "import os; os.environ['OMP_WAIT_POLICY'] = 'active'; from emo_nb.engine.threads import settle_threads; "
-        "settle_threads(); print(os.environ['OMP_WAIT_POLICY'], 'GOMP_SPINCOUNT' in os.environ)"
-    )
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GOMP_")}
-    assert python(code, env=environment).strip() == "active False"
+    assert python(OWN_SETTINGS, env=environment).strip() == "active False 7"
 
 
 @pytest.mark.parametrize("name", ["mps", "xpu"])

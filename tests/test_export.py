@@ -23,7 +23,7 @@ TEXTS = ["", "x", "Thank you so much!", "café, naïve 🙂 — what's that?", "
 WITHOUT_TORCH = """
 import runpy, sys
 sys.modules.update(dict.fromkeys(("torch", "transformers", "emo_nb", "scipy", "pandas")))  # importing them fails
-runpy.run_path("example.py")
+runpy.run_path(sys.argv[1])
 """
 
 
@@ -76,7 +76,7 @@ def test_integers_change_little_and_the_report_says_how_much(classifiers, export
 
 def test_the_example_runs_where_torch_cannot_be_imported(classifiers, exports):
     for name, (folder, _) in exports.items():
-        printed = python(WITHOUT_TORCH, cwd=folder).splitlines()
+        printed = python(WITHOUT_TORCH, str(folder / "example.py")).splitlines()
         assert [line.split()[0] for line in printed] == [
             classifiers[name].predict_frame(text).label[0] for text in ("Thank you so much!", "I hate waiting")
         ]
@@ -162,6 +162,17 @@ print(classifier.predict_frame("so long " * 400, tokens_left_out=True).tokens_le
 open("in.txt", "w").write("one\\ntwo\\n")
 print(predict_file(classifier, "in.txt", "out.jsonl", show_progress_bar=False))
 """
+
+COLD = """
+import sys
+sys.modules.update(dict.fromkeys(("torch", "transformers", "pandas", "scipy", "sklearn")))  # importing them fails
+from emo_nb.predict import TrainedClassifier
+print(TrainedClassifier.from_pretrained(sys.argv[1]).predict_proba(["Thank you!", "I hate waiting"]).shape)
+"""
+
+
+def test_the_first_answer_of_an_exported_folder_waits_for_no_tables(exports):
+    assert python(COLD, exports["one"][0]) == "(2, 10)\n"
 
 
 @pytest.mark.parametrize("name", ["one", "several"])

@@ -12,7 +12,7 @@ from pages import all_pages, differences, needs_corpora, run_page
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = all_pages()[::-1]  # the slow ones first, so that two workers end together
 RESULT_PAGES = [ROOT / "nbs/index.ipynb", *sorted((ROOT / "nbs/results").glob("2[1-9]_*.ipynb"))]
-RESULTS = sorted(path for path in (ROOT / "results").glob("*.json") if path.stem != "published")
+RESULTS = sorted(path for path in (ROOT / "results").rglob("*.json") if path.stem != "published")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

@@ -19,7 +19,7 @@ from emo_nb.explore import explore_corpus
 from emo_nb.io.schema import SCHEMA_VERSION, RunRecord, describe_fields
 from emo_nb.prepare import balance, map_labels, split_rows
 from emo_nb.report import open_run
-from emo_nb.study.results import load_result
+from emo_nb.study.results import BENCH_KINDS, load_result
 from emo_nb.taxonomy import TASKS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -79,14 +79,15 @@ CHANGED = [
     ("results/leaks.json", {"hardware": None}, "hardware is missing"),
     ("results/splits.json", {"runs": {"group": {}}}, "runs.group."),
     ("results/ekman7.json", {"baselines": None}, "baselines is missing"),
-    ("results/bench_train.json", {"found": {"8": {"emo_nb": {"seconds": 1.5}}}}, "found.8.emo_nb.seconds"),
+    ("results/bench/avx512-bf16/train.json", {"found": {"8": {"emo_nb": {"seconds": 1.5}}}}, "found.8.emo_nb.seconds"),
     ("results/published.json", {"models": []}, "models: list should have at least 1 item"),
 ]
 
 
 def read(file: Path):
     "The run or the result that a file belongs to."
-    return open_run(file.parent) if file.parent.name == "run" else load_result(file.stem)
+    name = file.parts[file.parts.index("results") + 1 :] if "results" in file.parts else ()
+    return load_result("/".join(name).removesuffix(".json")) if name else open_run(file.parent)
 
 
 @pytest.mark.parametrize(("name", "changes", "words"), CHANGED)
@@ -139,7 +140,7 @@ def mutated(value, rng):
 def test_a_record_with_anything_changed_is_read_or_refused_by_an_error_of_the_package(copied, results, tried):
     rng = random.Random(1)
     files = [copied / "config.json", copied / "metrics.json"]
-    files += [results / f"{name}.json" for name in ("ekman7", "splits", "bench_train", "published")]
+    files += [results / f"{name}.json" for name in ("ekman7", "splits", "bench/avx512-bf16/train", "published")]
     for file in files:
         whole, refused = json.loads(file.read_text()), 0
         for _ in range(FUZZ):
@@ -167,7 +168,11 @@ def test_a_part_folder_with_damaged_settings_is_refused_and_force_begins_anew(he
 # Result files
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "results").glob("*.json")))
+RESULTS = ROOT / "results"
+NAMES = sorted(str(path.relative_to(RESULTS).with_suffix("")) for path in RESULTS.rglob("*.json"))
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_every_result_of_the_project_keeps_to_its_schema(name, monkeypatch):
     monkeypatch.chdir(ROOT)
     result, written = load_result(name), json.loads((ROOT / "results" / f"{name}.json").read_text())
@@ -240,3 +245,7 @@ def test_a_setting_of_any_type_is_refused_by_name_or_can_be_written_down(kind):
                 check_sentence(error)
             else:
                 assert Config.from_record(json.loads(json.dumps(config.to_record()))) == config
+
+
+def test_every_kind_of_machine_that_was_measured_is_shown():
+    assert set(BENCH_KINDS) == {folder.name for folder in (RESULTS / "bench").iterdir()}

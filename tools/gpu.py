@@ -90,8 +90,8 @@ def main() -> None:
     runs = {name: train(name, *options) for name, options in plan(given.smallest).items()}
     with atomic_file(given.out / "runs.json") as temporary:
         temporary.write_text(json.dumps({**provenance(started), "command": "make gpu", "runs": runs}, indent=1) + "\n")
-    smallest = ["--smallest"] if given.smallest else []
-    bench = [sys.executable, "bench/bench.py", *smallest, "--out", str(given.out), "train", "predict"]
+    smallest = ["--smallest", "--out", str(given.out)] if given.smallest else []
+    bench = [sys.executable, "bench/bench.py", *smallest, "train", "predict"]
     subprocess.run(bench, cwd=ROOT, check=True)
 
 

@@ -7,6 +7,7 @@ which is decided once and passed on to whatever trains or predicts.
 """
 
 import os
+import platform
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -15,6 +16,7 @@ from ..core import ConfigError, warn_once
 from .threads import check_threads
 
 ACCELERATORS = ("cuda", "mps", "xpu")  # torch's names of the GPUs that are used
+BF16_FEATURES = {"amx_bf16": "AMX", "avx512_bf16": "AVX512-BF16"}  # by torch's names, the faster first
 FUSED_ATTENTION_FROM = 64  # tokens a text; shorter ones are quicker with eager attention on a CPU
 
 
@@ -74,11 +76,27 @@ def best_cpu_dtype() -> tuple[str, str]:
     "The number format that this processor multiplies fastest, and the reason."
     import torch
 
-    flags = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    for flag, name in (("amx_bf16", "AMX"), ("avx512_bf16", "AVX512-BF16")):
-        if flags.get(flag):
-            return "bfloat16", f"the processor has {name}"
+    found = [name for feature, name in BF16_FEATURES.items() if feature in processor_features()]
+    if found and torch.backends.cpu.get_cpu_capability() == "AVX2":
+        return "float32", "torch is kept to AVX2 (ATEN_CPU_CAPABILITY)"
+    if found:
+        return "bfloat16", f"the processor has {found[0]}"
     return "float32", "the processor has no instructions for bfloat16"
+
+
+def processor_features() -> list[str]:
+    "What this processor can compute with that matters here, by torch's names; empty where torch does not say."
+    import torch
+
+    known = ("avx2", "avx512_f", "avx512_vnni", *reversed(BF16_FEATURES))
+    flags = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return [feature for feature in known if flags.get(feature)]
+
+
+def machine_kind() -> str:
+    "What decides how fast this machine multiplies: the kind of its GPU, or its processor's best feature."
+    best = (processor_features() or [platform.machine()])[-1]
+    return find_accelerator() or best.replace("_", "-").removesuffix("-f")
 
 
 def find_accelerator() -> str | None:

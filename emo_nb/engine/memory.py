@@ -1,6 +1,11 @@
-"""Memory: recognising that it ran out, giving it back, and keeping what training frees for its next step."""
+"""Memory: recognising that it ran out, giving it back, keeping what training frees, and keeping few kernels.
+
+oneDNN compiles a kernel for each shape of a product that it meets, and keeps a thousand of them, torch's own layer above
+it another thousand: a third to a half of a megabyte each. Batches of texts have hundreds of shapes.
+"""
 
 import ctypes
+import os
 import sys
 from typing import Any
 
@@ -32,6 +37,16 @@ def keep_freed_memory() -> None:
     if hasattr(libc, "mallopt"):
         for option, value in ((-4, 0), (-1, -1), (-2, 2**28)):  # M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD of malloc.h
             libc.mallopt(option, value)
+
+
+def keep_few_kernels(count: int = 128) -> None:
+    """Have oneDNN, and torch's layer above it, keep so many kernels each; before torch computes anything.
+
+    For a process that is emo_nb's own. What the user has set in the environment stays. A training then needs little more
+    than half of the memory, and compiles some kernels twice.
+    """
+    for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+        os.environ.setdefault(name, str(count))
 
 
 def _glibc() -> Any:

@@ -37,12 +37,14 @@ OPSET = 17  # the first with LayerNormalization
 N_TEXTS, N_CALIBRATION = 1000, 200
 MAX_BATCH_TOKENS = 2048  # in one batch, padding included
 
-EXAMPLE = """import json, numpy, onnxruntime, tokenizers
+EXAMPLE = """import json, pathlib, numpy, onnxruntime, tokenizers
 
-labels = json.load(open("emo_nb.json", encoding="utf-8"))["labels"]
-batch = tokenizers.Tokenizer.from_file("tokenizer.json").encode_batch(["Thank you so much!", "I hate waiting"])
+folder = pathlib.Path(__file__).parent
+labels = json.loads((folder / "emo_nb.json").read_text("utf-8"))["labels"]
+tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+session = onnxruntime.InferenceSession(folder / "model.onnx")
+batch = tokenizer.encode_batch(["Thank you so much!", "I hate waiting"])
 inputs = {"input_ids": [text.ids for text in batch], "attention_mask": [text.attention_mask for text in batch]}
-session = onnxruntime.InferenceSession("model.onnx")
 for row in session.run(["probabilities"], {name: numpy.array(rows) for name, rows in inputs.items()})[0]:
     print(labels[row.argmax()], round(float(row.max()), 3))
 """

@@ -117,6 +117,7 @@ class Hardware(Section):
     "A machine."
 
     processor: str
+    features: list[str] = Field([], description="what it computes with, by torch's names")
     threads: int = Field(ge=1)
     gpu: str | None
 

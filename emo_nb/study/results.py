@@ -17,6 +17,7 @@ from ..taxonomy import TASKS
 
 RESULTS_URL = "https://raw.githubusercontent.com/emo-nb/emo_nb/main/results/"
 PROJECT = "emo_nb"
+BENCH_KINDS = {"avx512-bf16": "AVX512-BF16"}  # of the machines in results/bench/, as pages write them
 METHOD_NAMES = {"finetune": "every layer", "lora": "LoRA", "tfidf": "TF-IDF"}  # as the pages write them
 _MAKE_ANEW = "get it anew, or make it with `make results`"
 _EARLIER_NAMES = {"full": "finetune", "words": "tfidf"}
@@ -89,6 +90,23 @@ def load_result(name: str) -> dict[str, Any]:
     return _with_current_names(content) if _schema_of(name) is TaskResult else content
 
 
+def load_bench(part: str) -> dict[str, dict[str, Any]]:
+    """What `make bench PART=part` found, for each kind of machine that it was run on.
+
+    Of `BENCH_KINDS`, those that have been measured at this part. Raises `SourceError` where neither has
+    any, `DataError` where a file does not fit its schema.
+    """
+    found, missing = {}, None
+    for kind in BENCH_KINDS:
+        try:
+            found[kind] = load_result(f"bench/{kind}/{part}")
+        except SourceError as error:
+            missing = error
+    if not found and missing:
+        raise missing
+    return found
+
+
 def _download_result(name: str, url: str) -> dict[str, Any]:
     try:
         response = requests.get(url, timeout=10)
@@ -104,7 +122,7 @@ def _schema_of(name: str) -> type[Record]:
     "The schema of a result by its name."
     if name in TASKS and name != "shared10":
         return TaskResult
-    return Published if name == "published" else BenchResult if name.startswith("bench_") else Result
+    return Published if name == "published" else BenchResult if name.startswith("bench/") else Result
 
 
 def _with_current_names(result: dict[str, Any]) -> dict[str, Any]:
