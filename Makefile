@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV   := .venv
 PINS   := constraints.txt
 BIN    := $(VENV)/bin
-PIP    := $(BIN)/python -m pip install --disable-pip-version-check -q -c $(PINS)
+# Modules are compiled when they are first imported, which most of what is installed never is
+PIP    := $(BIN)/python -m pip install --disable-pip-version-check --no-compile -q -c $(PINS)
 
 # The corpora are read where EMO_NB_DATA or a folder beside the checkout holds them. Where neither does, tests read the
 # built-in sample, and all else fetches them.

@@ -1,7 +1,7 @@
 """How fast emo_nb is beside what else its users could pick, as ratios from one run on one machine.
 
-`python bench/bench.py [PART ...]` with the parts train, tuning, score, study, profile, predict, latency, start, rows,
-ray, length, threads, company, quota and memory. Every measurement is a process of its own; the ways take turns, several
+`python bench/bench.py [PART ...]` with the parts train, tuning, score, study, profile, predict, latency, engines, run,
+start, rows, ray, length, threads, company, quota and memory. Every measurement is a process of its own; the ways take turns, several
 rounds; medians are compared. Each part prints a table and writes results/bench/KIND/PART.json, where KIND says what the
 machine multiplies with, so that those of different machines lie beside each other.
 """
@@ -17,7 +17,7 @@ from statistics import median
 from typing import Any
 
 import pandas as pd
-from ways import CPU_ONLY, EXPORT, MODEL, PARTS, device, texts_to_predict
+from ways import CPU_ONLY, EXPORT, EXPORT8, MODEL, PARTS, device, texts_to_predict
 
 from emo_nb.cli import print_table
 from emo_nb.engine.device import machine_kind
@@ -27,7 +27,7 @@ from emo_nb.predict import TrainedClassifier
 from emo_nb.report import provenance, utc_now
 
 ROOT = Path(__file__).resolve().parent.parent
-SIZES: dict[str, list[int]] = {  # rows, but tokens for length, and a count for threads
+SIZES: dict[str, list[int]] = {  # rows, but tokens for length, threads for threads, rows of a label for run
     "train": [8000],
     "tuning": [5000],
     "score": [20_000],
@@ -35,6 +35,8 @@ SIZES: dict[str, list[int]] = {  # rows, but tokens for length, and a count for 
     "profile": [4000],
     "predict": [5000],
     "latency": [300],
+    "engines": [2000],
+    "run": [600],
     "start": [1],
     "rows": [1_000, 10_000, 100_000, 1_000_000],
     "ray": [10_000, 50_000],
@@ -52,6 +54,8 @@ ROUNDS = {
     "profile": 1,
     "predict": 3,
     "latency": 3,
+    "engines": 3,
+    "run": 1,
     "start": 5,
     "rows": 1,
     "ray": 1,
@@ -68,6 +72,7 @@ MAIN = {
     "score": "seconds",
     "study": "seconds",
     "latency": "p50",
+    "run": "seconds",
     "start": "seconds",
     "rows": "seconds",
     "ray": "seconds",
@@ -79,13 +84,14 @@ PEERS = ("onnxruntime", "onnx", "openvino", "ray")
 AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
 
 
-def checkpoint() -> None:
+def checkpoint(parts: list[str]) -> None:
     "The model that all ways predict with, as a plain checkpoint and exported: the package's own for GoEmotions' 28 labels."
     classifier = TrainedClassifier.from_pretrained("goemotions28")
     if not MODEL.is_dir():
         classifier.save_pretrained(MODEL)
-    if not EXPORT.is_dir():
-        export_onnx(classifier, EXPORT)
+    for part, folder in (("start", EXPORT), ("engines", EXPORT), ("engines", EXPORT8)):
+        if part in parts and not folder.is_dir():
+            export_onnx(classifier, folder, int8=folder == EXPORT8)
 
 
 def measured(part: str, way: str, size: int, alone: bool) -> dict[str, float]:
@@ -172,8 +178,9 @@ def main() -> None:
         os.environ.update(AVX2)  # of the processes that measure
     folder = given.out / ("avx2-kept" if given.avx2 else machine_kind())
     texts_to_predict(1)  # says at once where there is no corpus
-    checkpoint()
-    for part in given.parts or PARTS:
+    parts = given.parts or list(PARTS)
+    checkpoint(parts)
+    for part in parts:
         started = utc_now()
         sizes, rounds = (SIZES[part][:1], 1) if given.smallest else (SIZES[part], ROUNDS[part])
         found = a_part(part, [64 if given.smallest else size for size in sizes], rounds, not given.smallest)

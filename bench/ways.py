@@ -19,7 +19,7 @@ import numpy as np
 
 MODEL = Path("runs/bench/model")  # of a run that `bench.py` makes
 ONNX = Path("runs/bench/onnx")
-EXPORT = Path("runs/bench/export")  # the folder that `export_onnx` makes of it
+EXPORT, EXPORT8 = Path("runs/bench/export"), Path("runs/bench/export8")  # what `export_onnx` makes of it; in 8 bits
 
 
 def texts_and_targets(part: str, rows: int | None = None) -> tuple[list[str], np.ndarray, list[str]]:
@@ -386,13 +386,15 @@ def openvino() -> Callable[[list[str]], np.ndarray]:
     return in_batches(lambda batch: compiled(batch)[0], load_tokenizer(MODEL))
 
 
-def emo_nb(dtype: str | None = None, for_bulk: bool = False) -> Callable[[], Callable[[list[str]], np.ndarray]]:
+def emo_nb(
+    dtype: str | None = None, for_bulk: bool = False, model: Path = MODEL
+) -> Callable[[], Callable[[list[str]], np.ndarray]]:
     "emo_nb's classifier, in a number format or in those it chooses."
 
     def load() -> Callable[[list[str]], np.ndarray]:
         from emo_nb.predict import TrainedClassifier
 
-        classifier = TrainedClassifier.from_pretrained(MODEL, dtype=dtype)
+        classifier = TrainedClassifier.from_pretrained(model, dtype=dtype)
         return (classifier.for_bulk() if for_bulk else classifier).predict_proba
 
     return load
@@ -407,6 +409,11 @@ PREDICTORS: dict[str, Callable[[], Callable[[list[str]], np.ndarray]]] = {
     "emo_nb, float32": emo_nb("float32"),
 }
 CPU_ONLY = ("ONNX Runtime", "ONNX Runtime, int8", "OpenVINO")  # as they are installed here
+ENGINES = {
+    "torch": emo_nb(),
+    "ONNX Runtime": emo_nb(model=EXPORT),
+    "ONNX Runtime in 8 bits": emo_nb(model=EXPORT8),
+}
 BULK = {"emo_nb, bulk": emo_nb(for_bulk=True)}
 
 
@@ -444,7 +451,7 @@ def one_by_one(load: Callable[[], Callable[[list[str]], np.ndarray]]) -> Callabl
             found.append(predict([text]))
             took.append(1000 * (time.perf_counter() - start))
         p50, p95 = np.percentile(took, [50, 95])
-        return {"p50": p50, "p95": p95, **right(np.concatenate(found), texts)}
+        return {"p50": p50, "p95": p95, "per_second": 1000 / np.mean(took), **right(np.concatenate(found), texts)}
 
     return measure
 
@@ -494,6 +501,14 @@ def cold(command: list[str]) -> Callable[[int], dict[str, Any]]:
         return {"seconds": time.perf_counter() - start, "memory_mb": usage.ru_maxrss / 1024}
 
     return measure
+
+
+def small_run(rows_per_label: int) -> dict[str, Any]:
+    "The small preset on both corpora, as `make run` trains it; with its test score."
+    with tempfile.TemporaryDirectory() as name:
+        out = Path(name) / "run"
+        found = cold([*COMMAND, "run", "--out", str(out), "--rows-per-label", str(rows_per_label)])(0)
+        return found | {"macro_f1": json.loads((out / "metrics.json").read_text())["corpora"]["all"]["macro_f1"]}
 
 
 ON_RAY = """
@@ -618,6 +633,11 @@ PARTS: dict[str, dict[str, Callable[[int], dict[str, Any]]]] = {
     },
     "predict": MACHINE | {way: bulk(load) for way, load in (PREDICTORS | BULK).items()},
     "latency": {way: one_by_one(load) for way, load in (PREDICTORS | {"emo_nb": emo_nb()}).items()},
+    "engines": {
+        **{f"emo_nb, {engine}, bulk": bulk(load) for engine, load in ENGINES.items()},
+        **{f"emo_nb, {engine}, one by one": one_by_one(load) for engine, load in ENGINES.items()},
+    },
+    "run": {"emo-nb run": small_run},
     "start": {
         "package and model": cold(["-c", READY.format(str(MODEL))]),
         "emo-nb predict": cold([*COMMAND, "predict", "--model", str(MODEL), "one text"]),

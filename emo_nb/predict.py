@@ -415,7 +415,7 @@ class TrainedClassifier(LabelScorer):
     @classmethod
     def from_pretrained(
         cls, name: str | Path, device: str | None = None, dtype: str | None = None, long_texts: LongTexts = "truncate"
-    ) -> "TrainedClassifier":
+    ) -> TrainedClassifier:
         "Load a run directory, a folder with a classifier, a model of the package or of the hub; `ModelError`."
         if is_export(name):
             if (device or "cpu", dtype or "float32") != ("cpu", "float32"):
@@ -445,7 +445,7 @@ class TrainedClassifier(LabelScorer):
             model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
 
-    def for_bulk(self) -> "TrainedClassifier":
+    def for_bulk(self) -> TrainedClassifier:
         "The same classifier, computing any number of texts in the machine's fastest number format."
         return TrainedClassifier(self.checkpoint, self.tokenizer, self.bulk.device, self.bulk.dtype, self.long_texts)
 

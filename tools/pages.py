@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+from kernels import start_from_a_fork
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
@@ -47,7 +48,8 @@ def run_page(path: Path, skipped: re.Pattern[str] = SKIPPED) -> Any:
     for cell in runnable.cells:
         if cell.cell_type == "code" and skipped.search(cell.source):
             cell.source = ""
-    environment = {"OMP_WAIT_POLICY": "passive", "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1", **os.environ}
+    os.environ |= {"OMP_WAIT_POLICY": "passive", "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"} | dict(os.environ)
+    start_from_a_fork()
     client = NotebookClient(
         runnable,
         timeout=900,
@@ -57,7 +59,7 @@ def run_page(path: Path, skipped: re.Pattern[str] = SKIPPED) -> Any:
         shutdown_kernel="immediate",  # a polite end takes a second and a half
         resources={"metadata": {"path": path.parent}},
     )
-    client.execute(env=environment)
+    client.execute(env=dict(os.environ))
     for cell, done in zip(notebook.cells, runnable.cells, strict=True):
         if cell.cell_type == "code" and not skipped.search(cell.source):
             cell.outputs = [clean for output in done.outputs if (clean := clean_output(output))]
