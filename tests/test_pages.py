@@ -7,9 +7,11 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from kernels import start_from_a_fork
 from pages import all_pages, differences, needs_corpora, run_page
 
 ROOT = Path(__file__).resolve().parent.parent
+start_from_a_fork()
 PAGES = all_pages()[::-1]  # the slow ones first, so that two workers end together
 RESULT_PAGES = [ROOT / "nbs/index.ipynb", *sorted((ROOT / "nbs/results").glob("2[1-9]_*.ipynb"))]
 RESULTS = sorted(path for path in (ROOT / "results").rglob("*.json") if path.stem != "published")

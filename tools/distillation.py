@@ -227,8 +227,8 @@ def write() -> None:
     splits, labels, files = load_task()
     rows = {}
     for name, student in STUDENTS.items():
-        folders = [student_folder(name, seed) for seed in student.seeds]
-        if all(folder.exists() for folder in folders):
+        folders = [folder for seed in student.seeds if (folder := student_folder(name, seed)).exists()]
+        if folders:
             rows[name] = summarize(student.what, folders, splits, labels)
             if len(folders) > 1:
                 mean = average_weights(folders, student_folder(name, 0), splits)

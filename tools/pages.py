@@ -49,7 +49,6 @@ def run_page(path: Path, skipped: re.Pattern[str] = SKIPPED) -> Any:
         if cell.cell_type == "code" and skipped.search(cell.source):
             cell.source = ""
     os.environ |= {"OMP_WAIT_POLICY": "passive", "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"} | dict(os.environ)
-    start_from_a_fork()
     client = NotebookClient(
         runnable,
         timeout=900,
@@ -109,6 +108,7 @@ def main() -> int:
     options = parser.parse_args()
     if not os.environ.get("EMO_NB_DATA"):
         parser.error("EMO_NB_DATA is not set: the pages would show the built-in sample; name the folder of the corpora")
+    start_from_a_fork()
     failed = False
     for page in options.pages or all_pages():
         print(f"{page} ...", flush=True)
