@@ -60,9 +60,9 @@ STUDENTS = {
     "three epochs": Student("labels alone", label_share=1, seeds=SEEDS[:1]),
     "taught": Student("half of each target from the teacher"),
     "taught, by the teacher alone": Student("the whole target from the teacher", label_share=0, seeds=SEEDS[:1]),
-    "taught, more texts": Student("and EmpatheticDialogues' utterances", utterances=True),
-    "LoRA, taught": Student("half of each target from the teacher", method="lora"),
-    "LoRA, taught, more texts": Student("and EmpatheticDialogues' utterances", method="lora", utterances=True),
+    "taught, more texts": Student("and EmpatheticDialogues' utterances", epochs=2, utterances=True),
+    "LoRA, taught": Student("half of each target from the teacher", "lora"),
+    "LoRA, taught, more texts": Student("and EmpatheticDialogues' utterances", "lora", 2, utterances=True),
 }
 
 
@@ -135,7 +135,7 @@ def train_student(name: str, seed: int, splits: Splits, labels: list[str]) -> Pa
     settings = TrainConfig("minilm", method=student.method, epochs=student.epochs)
     model, tokenizer, history = train_model(texts, wanted, splits, labels, settings, seed)
     with atomic_dir(folder, "model") as place:
-        save_student(place, save_model(model, tokenizer, place), tokenizer, splits)
+        save_logits(TrainedClassifier(save_model(model, tokenizer, place).cpu().eval(), tokenizer), place, splits)
         history["teachers"] = [folder.name for folder in teachers()] if share < 1 else []
         (place / "history.json").write_text(json.dumps(history))
     return folder
@@ -145,16 +145,15 @@ def student_folder(name: str, seed: int) -> Path:
     return FOLDER / f"{name.replace(',', '').replace(' ', '_')}-{seed}"
 
 
-def save_student(folder: Path, model: Any, tokenizer: Any, splits: Splits) -> None:
-    "A trained model's logits of dev and test, beside it."
-    classifier = TrainedClassifier(model.cpu().eval(), tokenizer)
+def save_logits(classifier: TrainedClassifier, folder: Path, splits: Splits) -> None:
+    "A classifier's logits of dev and test, in its folder."
     logits = {name: classifier.logits(splits[name].text) for name in ("dev", "test")}
     with atomic_file(folder / "logits.npz") as temporary, open(temporary, "wb") as stream:
         np.savez(stream, **logits)
 
 
 def read_logits(folder: Path) -> Logits:
-    "The logits of dev and test that a student has left."
+    "The logits of dev and test that a model has left."
     with np.load(folder / "logits.npz") as arrays:
         return {name: arrays[name] for name in ("dev", "test")}
 
@@ -189,22 +188,26 @@ def average_weights(folders: list[Path], place: Path, splits: Splits) -> Path:
     if not place.exists():
         models = [TrainedClassifier.from_pretrained(folder) for folder in folders]
         states = [one.model.state_dict() for one in models]
-        mean = {name: sum(state[name].double() for state in states) / len(states) for name in states[0]}
-        models[0].model.load_state_dict({name: tensor.to(states[0][name].dtype) for name, tensor in mean.items()})
+        sums = {name: sum(state[name].double() for state in states) for name in states[0]}
+        means = {name: (one / len(states)).to(states[0][name].dtype) for name, one in sums.items()}
+        models[0].model.load_state_dict(means)
         with atomic_dir(place, "model") as folder:
-            save_student(folder, save_model(models[0].model, models[0].tokenizer, folder), models[0].tokenizer, splits)
+            mean = save_model(models[0].model, models[0].tokenizer, folder)
+            save_logits(TrainedClassifier(mean.cpu().eval(), models[0].tokenizer), folder, splits)
     return place
 
 
 def summarize(what: str, folders: list[Path], splits: Splits, labels: list[str]) -> dict[str, Any]:
-    "Of the seeds of a row: dev scores, test scores, histories; and the dev scores of their mean probability."
+    "Of the seeds of a row: dev scores, test scores, histories; and the scores of their mean probability."
     truth, logits = encode_labels(splits["dev"].targets, labels), [read_logits(folder) for folder in folders]
-    together = logit(np.mean([expit(one["dev"]) for one in logits], axis=0).clip(1e-7, 1 - 1e-7))
+    mean = {name: np.mean([expit(one[name]) for one in logits], axis=0) for name in ("dev", "test")}
+    together = {name: logit(proba.clip(1e-7, 1 - 1e-7)) for name, proba in mean.items()}
     return {
         "what": what,
         "dev": [dev_scores(one["dev"], truth) for one in logits],
-        "dev_together": dev_scores(together, truth),
         "test": [score(one, splits, labels)["test"] for one in logits],
+        "dev_together": dev_scores(together["dev"], truth),
+        "test_together": score(together, splits, labels)["test"],
         "history": [json.loads(file.read_text()) for folder in folders if (file := folder / "history.json").exists()],
     }
 
@@ -233,7 +236,15 @@ def write() -> None:
             if len(folders) > 1:
                 mean = average_weights(folders, student_folder(name, 0), splits)
                 rows[f"{name}, weights averaged"] = summarize("the mean of their weights", [mean], splits, labels)
-    record = {"teachers": [summarize_run(open_run(folder)) for folder in teachers()], "students": rows, "files": files}
+    for folder in teachers():
+        if not (folder / "logits.npz").exists():
+            save_logits(TrainedClassifier.from_pretrained(folder), folder, splits)
+    record = {
+        "runs": {folder.name: summarize_run(open_run(folder)) for folder in teachers()},
+        "teachers": summarize("109 million parameters", teachers(), splits, labels),
+        "students": rows,
+        "files": files,
+    }
     if (FOLDER / "out_of_fold.npy").exists():
         record["thresholds"] = score_thresholds(student_folder("three epochs", SEEDS[0]), splits, labels)
     write_result("distillation", record, started)
