@@ -13,7 +13,7 @@ import numpy as np
 from .core import ConfigError
 
 if TYPE_CHECKING:
-    import pandas as pd  # half of the time that a first answer takes, where nothing is a table
+    import pandas as pd  # loaded where a table is made; a first answer needs none, and comes sooner
 
 # %% auto #0
 __all__ = ['LABEL_SEPARATOR', 'encode_labels', 'decode_labels', 'join_labels', 'split_labels', 'text_lengths', 'TextDataset',

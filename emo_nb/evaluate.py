@@ -14,7 +14,7 @@ from .core import ConfigError
 from .encode import decode_labels, encode_labels, join_labels, split_labels
 
 if TYPE_CHECKING:
-    import pandas as pd  # half of the time that a first answer takes, where nothing is a table
+    import pandas as pd  # loaded where a table is made; a first answer needs none, and comes sooner
 
 # %% auto #0
 __all__ = ['SCORES', 'probabilities', 'decide_labels', 'prediction_table', 'truth_and_predicted', 'by_corpus', 'label_scores',

@@ -32,7 +32,7 @@ from .evaluate import choose_thresholds, fit_temperature, probabilities
 from .model import apply_temperature, find_classifier
 
 if TYPE_CHECKING:
-    import pandas as pd  # half of the time that a first answer takes, where nothing is a table
+    import pandas as pd  # loaded where a table is made; a first answer needs none, and comes sooner
 
 # %% auto #0
 __all__ = ['MAX_LENGTH', 'LongTexts', 'MAX_BATCH_TOKENS', 'FEW_TOKENS', 'BULK_TEXTS', 'check_texts', 'tokenize_texts',
