@@ -197,17 +197,26 @@ def average_weights(folders: list[Path], place: Path, splits: Splits) -> Path:
     return place
 
 
+def settings_of_run(folder: Path) -> dict[str, Any]:
+    "What a result file holds of a teacher's run, without its duration: it may have been interrupted."
+    record = summarize_run(open_run(folder))
+    return {key: value for key, value in record.items() if key not in ("seconds", "train_seconds")}
+
+
 def summarize(what: str, folders: list[Path], splits: Splits, labels: list[str]) -> dict[str, Any]:
     "Of the seeds of a row: dev scores, test scores, histories; and the scores of their mean probability."
-    truth, logits = encode_labels(splits["dev"].targets, labels), [read_logits(folder) for folder in folders]
+    truth, test_truth = (encode_labels(splits[name].targets, labels) for name in ("dev", "test"))
+    logits = [read_logits(folder) for folder in folders]
     mean = {name: np.mean([expit(one[name]) for one in logits], axis=0) for name in ("dev", "test")}
     together = {name: logit(proba.clip(1e-7, 1 - 1e-7)) for name, proba in mean.items()}
     return {
         "what": what,
         "dev": [dev_scores(one["dev"], truth) for one in logits],
         "test": [score(one, splits, labels)["test"] for one in logits],
+        "test_ranking": [dev_scores(one["test"], test_truth)["average_precision"] for one in logits],
         "dev_together": dev_scores(together["dev"], truth),
         "test_together": score(together, splits, labels)["test"],
+        "test_ranking_together": dev_scores(together["test"], test_truth)["average_precision"],
         "history": [json.loads(file.read_text()) for folder in folders if (file := folder / "history.json").exists()],
     }
 
@@ -240,7 +249,7 @@ def write() -> None:
         if not (folder / "logits.npz").exists():
             save_logits(TrainedClassifier.from_pretrained(folder), folder, splits)
     record = {
-        "runs": {folder.name: summarize_run(open_run(folder)) for folder in teachers()},
+        "settings": {folder.name: settings_of_run(folder) for folder in teachers()},
         "teachers": summarize("109 million parameters", teachers(), splits, labels),
         "students": rows,
         "files": files,
