@@ -58,7 +58,7 @@ test-oldest: ## the tests with the oldest versions that settings.ini allows, in 
 test-newest: ## the tests with the newest versions there are, in an environment of their own
 	$(MAKE) pytest VENV=.venv-newest PINS=/dev/null
 
-test-cluster: $(VENV)/dev.ok ## training in two processes and on two hosts, Ray on two nodes, of which one dies (minutes; needs root for the hosts)
+test-cluster: $(VENV)/dev.ok ## training on two hosts and Ray on two nodes, of which one dies (three minutes; needs root for the hosts)
 	$(TESTENV) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m cluster tests/test_processes.py tests/test_ray.py
 
 test-colab: $(VENV)/dev.ok ## the story's notebooks with the versions that Colab has (gigabytes; in an environment of its own)

@@ -1,9 +1,9 @@
 """How fast emo_nb is beside what else its users could pick, as ratios from one run on one machine.
 
 `python bench/bench.py [PART ...]` with the parts train, tuning, score, study, profile, predict, latency, engines, run,
-start, rows, ray, length, threads, company, quota and memory. Every measurement is a process of its own; the ways take turns, several
-rounds; medians are compared. Each part prints a table and writes results/bench/KIND/PART.json, where KIND says what the
-machine multiplies with, so that those of different machines lie beside each other.
+start, rows, ray, length, threads, company, quota and memory. Every measurement is a process of its own; the ways take
+turns, several rounds; medians are compared. Each part prints a table and writes results/bench/KIND/PART.json, where KIND
+says what the machine multiplies with, so that those of different machines lie beside each other.
 """
 
 import argparse

@@ -25,6 +25,7 @@ __all__ = ['SCORES', 'probabilities', 'decide_labels', 'prediction_table', 'trut
 # %% ../nbs/prototype/09_evaluate.ipynb #df4d4ab5
 def probabilities(logits: np.ndarray, multi_label: bool) -> np.ndarray:
     "Probabilities (n_rows, n_labels) from logits of that shape: softmax, or a sigmoid per label for a multi-label task."
+    # by numpy alone, so that a first answer need not wait for scipy
     total = np.logaddexp(0, -logits) if multi_label else np.logaddexp.reduce(logits, axis=1, keepdims=True) - logits
     return np.asarray(np.exp(-total))
 

@@ -44,7 +44,6 @@ def together(basetemp):
     return out, printed
 
 
-@pytest.mark.cluster
 def test_two_processes_end_well_and_score_as_one_does_within_the_intervals(tiny, together):
     folder, printed = together
     assert printed.count("The run directory: two") == 1
@@ -157,6 +156,7 @@ for texts, answer in zip(asked, answers):
 @pytest.mark.parametrize(
     ("kind", "before"),
     [
+        ("trained", "loaded"),
         ("trained", "predicted"),
         ("in shards", "loaded"),
         ("roberta", "predicted"),

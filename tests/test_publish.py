@@ -66,7 +66,7 @@ print(json.dumps([classifier.labels, classifier.trained.multi_label, classifier.
 """
 
 
-@pytest.mark.parametrize("problem_type", [None, "multi_label_classification"])
+@pytest.mark.parametrize("problem_type", [None, "single_label_classification", "multi_label_classification"])
 def test_a_classifier_of_the_hub_that_emo_nb_did_not_make_is_loaded_by_its_id(problem_type, tmp_path, monkeypatch):
     folder = small(tmp_path / "theirs", "roberta")
     change_json(folder / "config.json", problem_type=problem_type)
