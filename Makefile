@@ -6,6 +6,9 @@ BIN    := $(VENV)/bin
 # Modules are compiled when they are first imported, which most of what is installed never is
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check --no-compile -q -c $(PINS)
 
+# Images of containers set it; each of a hundred processes would compile all that it imports anew
+unexport PYTHONDONTWRITEBYTECODE
+
 # The corpora are read where EMO_NB_DATA or a folder beside the checkout holds them. Where neither does, tests read the
 # built-in sample, and all else fetches them.
 CORPORA := $(or $(EMO_NB_DATA),$(abspath $(wildcard ../shared/data)))

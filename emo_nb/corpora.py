@@ -10,6 +10,7 @@ __all__ = ['COLUMNS', 'FORMS', 'as_tidy', 'check_tidy', 'official_split', 'goemo
 # %% ../nbs/feasibility/03_corpora.ipynb #1bf425b9
 import hashlib
 import io
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -51,7 +52,8 @@ def check_tidy(frame: pd.DataFrame, where: object = "the tidy frame") -> None:
 # %% ../nbs/feasibility/03_corpora.ipynb #fd256d3d
 def official_split(rows: pd.DataFrame) -> pd.Series:
     "The official split of each row, where its file name begins with one."
-    return rows[FILE_COLUMN].str.extract(r"^([a-z]+)\b", expand=False).map(_SPLIT_NAMES)
+    splits = {file: _SPLIT_NAMES.get(re.split(r"\W", file)[0]) for file in rows[FILE_COLUMN].unique()}
+    return rows[FILE_COLUMN].map(splits)
 
 
 def goemotions_splits(rows: pd.DataFrame) -> pd.DataFrame:

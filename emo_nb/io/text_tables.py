@@ -234,7 +234,7 @@ def _unquoted_rows(text: Iterable[str], separator: str, lines: Counter[str]) -> 
     for number, line in enumerate(text, 1):
         lines["lines"] += 1
         if line.strip(" \r\n"):
-            yield Row(number, line.removesuffix("\n").rstrip("\r").split(separator))
+            yield Row(number, line.rstrip("\r\n").split(separator))
         else:
             lines["blank"] += 1
 
@@ -364,7 +364,7 @@ def _checked(rows: Iterable[Row], width: int, separator: str) -> Iterator[Row]:
         elif not is_unicode("".join(cells)):
             yield Row(row.line, None, NOT_UTF8)
         else:
-            yield row._replace(cells=cells)
+            yield row if cells is row.cells else Row(row.line, cells)
 
 
 def _width_problem(cells: list[str], width: int, separator: str) -> str:
