@@ -39,7 +39,7 @@ SIZES: dict[str, list[int]] = {  # rows, but tokens for length, threads for thre
     "run": [600],
     "start": [1],
     "rows": [1_000, 10_000, 100_000, 1_000_000],
-    "ray": [10_000, 50_000],
+    "ray": [20_000, 100_000],  # a part of ten thousand texts for each worker, and five
     "length": [8, 16, 32, 64, 128, 256],
     "threads": [1, 2],
     "company": [2000],
@@ -89,8 +89,8 @@ def checkpoint(parts: list[str]) -> None:
     classifier = TrainedClassifier.from_pretrained("goemotions28")
     if not MODEL.is_dir():
         classifier.save_pretrained(MODEL)
-    for part, folder in (("start", EXPORT), ("engines", EXPORT), ("engines", EXPORT8)):
-        if part in parts and not folder.is_dir():
+    for folder, those in ((EXPORT, {"latency", "engines", "start"}), (EXPORT8, {"engines"})):
+        if those & set(parts) and not folder.is_dir():
             export_onnx(classifier, folder, int8=folder == EXPORT8)
 
 

@@ -415,6 +415,7 @@ ENGINES = {
     "ONNX Runtime in 8 bits": emo_nb(model=EXPORT8),
 }
 BULK = {"emo_nb, bulk": emo_nb(for_bulk=True)}
+ONE_BY_ONE = {"emo_nb": emo_nb(), "emo_nb, ONNX Runtime": emo_nb(model=EXPORT)}
 
 
 def bulk(load: Callable[[], Callable[[list[str]], np.ndarray]]) -> Callable[[int], dict[str, Any]]:
@@ -632,7 +633,7 @@ PARTS: dict[str, dict[str, Callable[[int], dict[str, Any]]]] = {
         "prediction, bulk": profile_of_prediction,
     },
     "predict": MACHINE | {way: bulk(load) for way, load in (PREDICTORS | BULK).items()},
-    "latency": {way: one_by_one(load) for way, load in (PREDICTORS | {"emo_nb": emo_nb()}).items()},
+    "latency": {way: one_by_one(load) for way, load in (PREDICTORS | ONE_BY_ONE).items()},
     "engines": {
         **{f"emo_nb, {engine}, bulk": bulk(load) for engine, load in ENGINES.items()},
         **{f"emo_nb, {engine}, one by one": one_by_one(load) for engine, load in ENGINES.items()},
@@ -681,9 +682,9 @@ if __name__ == "__main__":
     parser.add_argument("size", type=int)
     given = parser.parse_args()
     if given.way.startswith("emo_nb"):  # in a process like the command's
-        from emo_nb.engine.memory import keep_few_kernels
-        from emo_nb.engine.threads import settle_threads
+        from emo_nb.engine.memory import limit_kernel_cache
+        from emo_nb.engine.threads import configure_threads
 
-        settle_threads()
-        keep_few_kernels()
+        configure_threads()
+        limit_kernel_cache()
     print(json.dumps(PARTS[given.part][given.way](given.size)))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .report import Run, open_run
     from .run import run_experiment
     from .study.doubt import doubtful
-    from .study.rescore import evaluate_run
+    from .study.evaluation import evaluate_run
     from .taxonomy import TASKS, Task
 
 __version__ = "0.1.0"
@@ -23,7 +23,7 @@ _MODULES = {
     "scale.files": ("predict_file",),
     "config": ("Config", "TrainConfig"),
     "run": ("run_experiment",),
-    "study.rescore": ("evaluate_run",),
+    "study.evaluation": ("evaluate_run",),
     "study.doubt": ("doubtful",),
     "report": ("Run", "open_run"),
     "corpora": ("load_corpus", "read_table"),

@@ -23,7 +23,7 @@ from .config import Dtype
 from .core import ConfigError, ModelError, TextError, logger
 from .encode import decode_labels, join_labels, pad_batch, token_batches
 from .engine.checkpoints import Checkpoint, is_multi_label, label_names, quiet_transformers, saved_thresholds
-from .engine.device import Backend, check_dtype, choose_backend, compute_alone_after_fork
+from .engine.device import Backend, check_dtype, choose_backend, use_one_thread_after_fork
 from .engine.forward import prepare_for_inference
 from .engine.memory import is_out_of_memory, release_memory
 from .engine.onnx_engine import BACKEND as ONNX_BACKEND
@@ -262,7 +262,7 @@ class PreparedModels:
     def _prepared_for(self, backend: Backend) -> Any:
         if isinstance(self.checkpoint, OnnxCheckpoint):
             return self.checkpoint
-        compute_alone_after_fork()
+        use_one_thread_after_fork()
         with _PREPARING:
             if backend not in self._by_backend:
                 self._by_backend[backend] = prepare_for_inference(self.checkpoint, backend)

@@ -7,6 +7,7 @@ __all__ = ['REMOTE_FILES', 'FILE_PATTERNS', 'SAMPLE_DIR', 'RemoteFile', 'downloa
            'Location', 'find_local', 'find_corpus', 'resolve_path']
 
 # %% ../nbs/feasibility/02_sources.ipynb #c4a3107a
+import glob
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from .core import SourceError, UnreachableError, logger
 from .io.download import cache_dir, download, download_dataset, has_hash
+from .io.places import is_remote, local_copy
 from .io.readers import is_goemotions_split
 
 # %% ../nbs/feasibility/02_sources.ipynb #fc323901
@@ -162,7 +164,12 @@ def find_corpus(corpus: str, path: str | Path | None = None) -> Location:
 
 
 def resolve_path(path: str | Path) -> Path:
-    "The file or folder at a path, or a downloaded data set (`hf:…`, `kaggle:…`). Raises `SourceError` where there is none."
+    """The file or folder at a path; of an address or a pattern, a copy in the cache; of `hf:…`, `kaggle:…`, the data set.
+
+    Raises `SourceError` where there is none, and what `local_copy` raises.
+    """
+    if is_remote(path) or (glob.has_magic(str(path)) and not os.path.exists(path)):
+        return local_copy(path, cache_dir() / "places")
     path = download_dataset(str(path)) if str(path).startswith(("hf:", "kaggle:")) else Path(os.path.expanduser(path))
     if not os.path.exists(path):
         raise SourceError(f"{path} does not exist; give the path of a file or folder with the data")

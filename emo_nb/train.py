@@ -91,7 +91,7 @@ def training_arguments(
     from transformers import TrainingArguments
 
     check_can_train(backend)
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=settings.epochs,
         per_device_train_batch_size=settings.batch_size,
@@ -113,6 +113,8 @@ def training_arguments(
         disable_tqdm=not show_progress_bar,
         dataloader_pin_memory=False,
     )
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # one process trains on one GPU: DataParallel would divide its batches
+    return arguments
 
 # %% ../nbs/prototype/08_train.ipynb #weights0
 def weighted_loss(logits: Any, labels: Any, weight: Any = None, multi_label: bool = False) -> Any:

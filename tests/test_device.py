@@ -93,11 +93,11 @@ def test_the_quota_is_the_least_of_all_groups(tmp_path, groups, files, cores):
 
 OWN_SETTINGS = """
 import os
-from emo_nb.engine.memory import keep_few_kernels
-from emo_nb.engine.threads import settle_threads
+from emo_nb.engine.memory import limit_kernel_cache
+from emo_nb.engine.threads import configure_threads
 os.environ |= {"OMP_WAIT_POLICY": "active", "LRU_CACHE_CAPACITY": "7"}
-settle_threads()
-keep_few_kernels()
+configure_threads()
+limit_kernel_cache()
 print(os.environ["OMP_WAIT_POLICY"], "GOMP_SPINCOUNT" in os.environ, os.environ["LRU_CACHE_CAPACITY"])
 """
 

@@ -26,6 +26,13 @@ def test_a_page_prints_what_is_saved_in_it(page):
         assert differences(nbformat.read(page, as_version=4), current) == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_outputs_show_where_scripts_do_not_run(page):
+    "As in GitHub's viewer, and on a page that was saved."
+    cells = nbformat.read(page, as_version=4).cells
+    assert not [cell.source for cell in cells if "<script" in str(cell.get("outputs"))]
+
+
 def numbers(value) -> list[float]:
     "All numbers in a JSON value."
     if isinstance(value, dict):

@@ -13,6 +13,7 @@ import pytest
 from helpers import refusal
 
 from emo_nb.core import ConfigError, DataError, TextError
+from emo_nb.corpora import read_table
 from emo_nb.io.places import fingerprint
 from emo_nb.io.readers import estimate_rows, iter_rows, iter_texts
 from emo_nb.predict import TrainedClassifier
@@ -27,6 +28,8 @@ class Ranges(SimpleHTTPRequestHandler):
     sent = 0
 
     def do_GET(self):
+        if "403" in self.path or "500" in self.path:
+            return self.send_error(int(Path(self.path).stem))
         path, wanted = Path(self.translate_path(self.path)), self.headers.get("Range")
         if not wanted or not path.is_file():
             return super().do_GET()
@@ -102,7 +105,10 @@ def test_a_folder_or_a_pattern_is_read_file_by_file_and_each_row_says_which(emo,
 
 def test_an_address_is_read_block_by_block_with_the_answers_of_the_file(tiny, server, here):
     TABLE.to_parquet("served/in.parquet", row_group_size=100)
-    pd.DataFrame({"text": ["x" * 1000] * 30_000}).to_csv("served/large.csv", index=False)
+    large = pd.DataFrame({"text": [f"{i}, " + "x" * 100 * (i % 7) for i in range(150_000)]})
+    large.to_csv("served/large.csv", index=False)
+    large.to_json("served/large.jsonl", orient="records", lines=True)
+    large.to_parquet("served/large.parquet", row_group_size=2000, compression=None, use_dictionary=False)
     TABLE.to_csv("served/in.csv", index=False)
     classifier = TrainedClassifier.from_pretrained(tiny.folder, dtype="float32")
     predict_file(classifier, "served/in.csv", "expected.csv", show_progress_bar=False)
@@ -112,13 +118,44 @@ def test_an_address_is_read_block_by_block_with_the_answers_of_the_file(tiny, se
         predict_file(classifier, address, "out.csv", force=True, show_progress_bar=False)
         table, expected = pd.read_csv("out.csv"), pd.read_csv("expected.csv")
         pd.testing.assert_frame_equal(table[["id", "text", "label"]], expected[["id", "text", "label"]])
-    Ranges.sent = 0
-    assert next(iter_texts(f"{server}/large.csv")) == "x" * 1000
-    assert 0 < Ranges.sent < 20_000_000  # of 30 million bytes
+    for name in ("large.csv", "large.jsonl", "large.parquet"):
+        Ranges.sent = 0
+        assert next(iter_texts(f"{server}/{name}")) == large.text[0]
+        assert 0 < Ranges.sent < 0.6 * Path("served", name).stat().st_size
     before = fingerprint("memory://texts/in.csv")
     with fsspec.open("memory://texts/in.csv", "w") as stream:
         stream.write("text\nanother\n")
     assert fingerprint("memory://texts/in.csv") != before
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("403.csv", "may not be read"), ("500.csv", "answers 500"), ("404.csv", "not there")]
+)
+def test_what_a_server_refuses_is_not_called_missing(server, name, said):
+    with refusal((DataError, TextError), f"{server}/{name}", said):
+        list(iter_texts(f"{server}/{name}"))
+
+
+@pytest.mark.parametrize("place", [".", "*.csv.zst", "memory://moods/*.gz", "memory://moods/a.csv.gz", "SERVER/a.csv"])
+def test_a_labelled_table_is_read_from_wherever_texts_are(server, here, place):
+    for part, name in ((TABLE[:300], "a"), (TABLE[300:], "b")):
+        table = part.assign(label=["joy" if i % 2 else "anger" for i in part.id]).to_csv(index=False).encode()
+        Path(f"served/{name}.csv").write_bytes(table)
+        Path(f"{name}.csv.zst").write_bytes(pa.compress(table, "zstd", asbytes=True))
+        with fsspec.open(f"memory://moods/{name}.csv.gz", "wb") as stream:
+            stream.write(gzip.compress(table))
+    n_rows = 300 if "/a." in place else 600
+    frame = read_table(place.replace("SERVER", server), "text", "label").frame
+    assert list(frame.text) == list(TABLE.text[:n_rows])
+    assert frame.labels.value_counts().to_dict() == {("joy",): n_rows // 2, ("anger",): n_rows // 2}
+
+
+def test_a_column_called_file_is_kept_beside_the_names_of_the_files(here):
+    for name in "ab":
+        TABLE[:2].assign(file=f"scan {name}").to_csv(f"{name}.csv", index=False)
+    kept = [cells for _, cells in iter_rows("*.csv", keep="all")]
+    assert [cells["file"] for cells in kept] == ["a.csv", "a.csv", "b.csv", "b.csv"]
+    assert [cells["input_file"] for cells in kept] == ["scan a", "scan a", "scan b", "scan b"]
 
 
 @pytest.mark.parametrize(
@@ -131,5 +168,7 @@ def test_an_address_is_read_block_by_block_with_the_answers_of_the_file(tiny, se
     ],
 )
 def test_an_address_that_cannot_be_had_is_named(tiny, here, address, kind, said):
+    with refusal(kind, address, said):
+        read_table(address, "text", "label")
     with refusal(kind, address, said):
         predict_file(TrainedClassifier.from_pretrained(tiny.folder), address, "out.csv", show_progress_bar=False)

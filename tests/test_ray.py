@@ -1,5 +1,6 @@
 """Texts on a Ray cluster of two nodes: the answers of `predict_file`, whatever is killed, and what is refused."""
 
+import gzip
 import subprocess
 import sys
 import time
@@ -91,6 +92,24 @@ def test_whatever_is_killed_nothing_is_lost_and_the_answers_are_those_of_one_pro
 
 
 @pytest.mark.cluster
+def test_a_node_that_dies_half_way_through_a_hundred_thousand_texts_loses_none(tiny, here, nodes):
+    texts = [f"row {i}, and {'hooray' if i % 3 else 'oh no'}, {i % 7}" for i in range(100_000)]
+    pd.DataFrame({"id": range(100_000), "text": texts}).to_parquet("texts.parquet")
+    classifier = TrainedClassifier.from_pretrained(tiny.folder)
+    predict_file(classifier, "texts.parquet", "whole.parquet", show_progress_bar=False)
+    node = nodes.add_node(num_cpus=1)
+    args = [sys.executable, "-m", "emo_nb", "predict", "--engine", "ray", "--model", str(tiny.folder)]
+    args += ["--file", "texts.parquet", "--out", "parts", "--address", nodes.address]
+    with start(args, "parts.part", 5) as process:
+        nodes.remove_node(node, allow_graceful=False)
+        assert len(parts_of("parts.part")) < 10
+        _, err = process.communicate(timeout=900)
+    assert process.returncode == 0, err
+    assert "100,000 rows written" in err
+    assert same("parts", "whole.parquet")
+
+
+@pytest.mark.cluster
 def test_a_dataset_keeps_its_columns_and_their_order(tiny, here, texts, nodes):
     ray.init(nodes.address, logging_level="ERROR", log_to_driver=False, ignore_reinit_error=True)
     classifier = TrainedClassifier.from_pretrained(tiny.folder)
@@ -101,10 +120,44 @@ def test_a_dataset_keeps_its_columns_and_their_order(tiny, here, texts, nodes):
     assert list(found.id) == list(texts.id)
     assert list(found.labels) == list(expected.labels)
     assert np.allclose(found[classifier.labels], expected[classifier.labels], atol=1e-5)
+    of_files = predict_dataset("texts", str(tiny.folder), keep=["id"]).to_pandas().sort_values("id")
+    assert list(of_files.text) == list(texts.text) and set(map(Path, of_files.file)) == {
+        Path("texts/a.csv").resolve(),
+        Path("texts/b.csv").resolve(),
+    }
+    assert np.allclose(of_files[classifier.labels], expected[classifier.labels], atol=1e-5)
     with refusal(DataError, "text", "note"):
         predict_dataset(data, classifier)
     with refusal(ConfigError, "64 cores", "1"):
         predict_dataset(data, classifier, "note", cores=64)
+
+
+@pytest.mark.cluster
+def test_a_machine_that_does_not_fit_is_named_before_any_work(tiny, here, texts, nodes):
+    ray.init(nodes.address, logging_level="ERROR", log_to_driver=False, ignore_reinit_error=True)
+    info = here / "older" / "emo_nb-0.0.9.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: emo_nb\nVersion: 0.0.9\n")
+    node = nodes.add_node(num_cpus=1, env_vars={"PYTHONPATH": str(info.parent)})
+    try:
+        with refusal(ConfigError, "emo_nb 0.0.9", "install the same"):
+            predict_on_ray(tiny.folder, "texts", "out", show_progress_bar=False)
+    finally:
+        nodes.remove_node(node)
+    assert not Path("out").exists() and not parts_of("out.part")
+
+
+@pytest.mark.cluster
+def test_a_cut_file_ends_the_work_and_the_parts_before_it_are_kept(tiny, here, texts, nodes, monkeypatch):
+    monkeypatch.setattr("emo_nb.scale.ray_data.PART_ROWS", 40)
+    ray.init(nodes.address, logging_level="ERROR", log_to_driver=False, ignore_reinit_error=True)
+    packed = gzip.compress(
+        "".join(f"{text}\n" for text in np.random.default_rng(0).bytes(200_000).hex(" ", 20).split()).encode()
+    )
+    Path("texts/c.txt.gz").write_bytes(packed[: len(packed) // 2])
+    with refusal((DataError, TextError), "c.txt.gz", "cut short or damaged"):
+        predict_on_ray(tiny.folder, "texts", "out", keep="none", show_progress_bar=False)
+    assert parts_of("out.part")
 
 
 @pytest.mark.cluster
@@ -127,6 +180,7 @@ def test_a_row_without_a_text_ends_the_work_and_finished_parts_are_kept(tiny, he
     "options, culprits",
     [
         (["--file", "texts", "--out", "parts", "--engine", "ray", "--address", "127.0.0.1:9"], ["127.0.0.1:9"]),
+        (["--file", "texts", "--out", "parts", "--engine", "ray", "--address", "auto"], ["auto", "ray start --head"]),
         (["--file", "texts", "--out", "parts", "--address", "auto"], ["--engine ray"]),
         (["--file", "texts", "--engine", "ray"], ["--out"]),
         (["one text", "--out", "parts", "--engine", "ray"], ["--file"]),

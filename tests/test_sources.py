@@ -128,7 +128,7 @@ FAULTS = ["error"] * 3, ["", "cut", "cut"], ["", "stall", "error", "cut"]
 
 @pytest.mark.parametrize("faults", FAULTS, ids=" ".join)
 def test_a_download_with_a_fault_ends_with_the_whole_files(site, alone, monkeypatch, faults, tried):
-    monkeypatch.setattr(download, "SILENCE_SECONDS", 1)
+    monkeypatch.setattr(download, "READ_TIMEOUT", 1)
     site.faults = list(faults)
     download_corpus("goemotions")
     assert kept(alone) == FILES and not site.faults
@@ -147,7 +147,7 @@ FAILURES["timed out"] = (FILES, "stall")
 
 @pytest.mark.parametrize("why", FAILURES)
 def test_a_failed_download_says_so_keeps_nothing_wrong_and_can_be_repeated(site, alone, monkeypatch, emo, why, tried):
-    monkeypatch.setattr(download, "SILENCE_SECONDS", 0.5)
+    monkeypatch.setattr(download, "READ_TIMEOUT", 0.5)
     monkeypatch.setattr(download, "RETRIES", 1)
     site.files, fault = FAILURES[why]
     site.faults = [fault] * 3
@@ -375,7 +375,7 @@ FROM_HUB = """
 from emo_nb.core import EmoNbError
 from emo_nb.io import download
 from emo_nb.model import find_encoder
-download.ANSWER_SECONDS = 1  # given up as after four seconds, but sooner
+download.CONNECT_TIMEOUT = 1  # given up as after four seconds, but sooner
 for find, name in ((find_encoder, "some/encoder"), (download.download_dataset, "hf:some/data")):
     try:
         print(find(name))

@@ -3,9 +3,10 @@
     python tools/gpu.py               `make gpu`: all of it, where torch finds a GPU
     python tools/gpu.py --smallest    `make gpu-rehearsal`: that it runs, on any machine; its figures mean nothing
 
-The full preset on both corpora; GoEmotions' 28 labels with MiniLM and, where its weights are there, with
-all-mpnet-base-v2, every layer and three seeds; training and prediction beside the Trainer and the pipeline. Beside each
-are its seconds, the memory of the GPU and how busy it was. All goes into results/gpu/.
+Training and prediction beside the Trainer and the pipeline; GoEmotions' 28 labels with MiniLM, every layer and three
+seeds; the full preset on both corpora, which is what the cells for a GPU on the pages run; and the 28 labels again with
+all-mpnet-base-v2. Beside each run are its seconds, the memory of the GPU and how busy it was. What cannot be had or fails
+is said and left out, and nothing is begun when the time is over. All goes into results/gpu/, after each run.
 """
 
 import argparse
@@ -20,9 +21,12 @@ from statistics import mean
 from typing import Any
 
 from experiments import ROOT, SEEDS, summarize_run
-from mpnet import FOLDER as MPNET
+from mpnet import find_mpnet
 
+from emo_nb.config import Config
+from emo_nb.core import ModelError
 from emo_nb.io.files import atomic_file
+from emo_nb.model import find_encoder
 from emo_nb.report import open_run, provenance, utc_now
 
 RUNS = ROOT / "runs" / "gpu"
@@ -64,35 +68,68 @@ def train(name: str, *options: str) -> dict[str, Any]:
     return {**summarize_run(open_run(RUNS / name)), "seen": seen}
 
 
+def full_preset() -> tuple[str, ...]:
+    "The options of the full preset; with the bundled encoder where its own cannot be had."
+    try:
+        find_encoder(Config.from_preset("full").encoder)
+    except ModelError as error:
+        print(f"{error}; the full preset is run with minilm", flush=True)
+        return ("--preset", "full", "--encoder", "minilm")
+    return ("--preset", "full")
+
+
+def larger_encoder() -> str | None:
+    "The folder of all-mpnet-base-v2, where it can be had."
+    try:
+        return str(find_mpnet())
+    except (subprocess.CalledProcessError, OSError) as error:
+        print(f"all-mpnet-base-v2 cannot be had ({error}); it is left out", flush=True)
+        return None
+
+
 def plan(smallest: bool) -> dict[str, tuple[str, ...]]:
     "The options of each run, by its name."
     if smallest:
-        return {"full": ("--preset", "tiny"), "goemotions28-minilm-42": ("--preset", "tiny", "--task", "goemotions28")}
-    encoders = {"minilm": "minilm"} | ({"mpnet": str(MPNET)} if MPNET.is_dir() else {})
-    runs: dict[str, tuple[str, ...]] = {"full": ("--preset", "full")}
-    for name, encoder in encoders.items():
-        for seed in SEEDS:
-            options = ("--task", "goemotions28", "--method", "finetune", "--encoder", encoder, "--seed", str(seed))
-            runs[f"goemotions28-{name}-{seed}"] = ("--preset", "full", *options)
+        return {"goemotions28-minilm-42": ("--preset", "tiny", "--task", "goemotions28"), "full": ("--preset", "tiny")}
+    runs = {f"goemotions28-minilm-{seed}": on_28_labels("minilm", seed) for seed in SEEDS} | {"full": full_preset()}
+    if encoder := larger_encoder():
+        runs |= {f"goemotions28-mpnet-{seed}": on_28_labels(encoder, seed) for seed in SEEDS}
     return runs
+
+
+def on_28_labels(encoder: str, seed: int) -> tuple[str, ...]:
+    options = ("--task", "goemotions28", "--method", "finetune", "--encoder", encoder, "--seed", str(seed))
+    return ("--preset", "full", *options)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--smallest", action="store_true", help="a rehearsal on any machine")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "gpu", help="folder for the JSON files")
+    parser.add_argument("--minutes", type=float, default=9, help="nothing is begun after so many")
     given = parser.parse_args()
     import torch
 
     if not torch.cuda.is_available() and not given.smallest:
         parser.error("torch finds no GPU here; --smallest rehearses all of it on a CPU")
-    started = utc_now()
-    runs = {name: train(name, *options) for name, options in plan(given.smallest).items()}
-    with atomic_file(given.out / "runs.json") as temporary:
-        temporary.write_text(json.dumps({**provenance(started), "command": "make gpu", "runs": runs}, indent=1) + "\n")
-    smallest = ["--smallest", "--out", str(given.out)] if given.smallest else []
-    bench = [sys.executable, "bench/bench.py", *smallest, "train", "predict"]
-    subprocess.run(bench, cwd=ROOT, check=True)
+    started, end = utc_now(), time.perf_counter() + 60 * given.minutes
+    smallest = ["--smallest"] if given.smallest else []
+    bench = [sys.executable, "bench/bench.py", *smallest, "--out", str(given.out / "bench"), "train", "predict"]
+    if subprocess.run(bench, cwd=ROOT).returncode:
+        print("the benchmark failed; going on", flush=True)
+    runs: dict[str, Any] = {}
+    for name, options in plan(given.smallest).items():
+        if time.perf_counter() > end:
+            print(f"{name} is left out: {given.minutes:g} minutes are over", flush=True)
+            continue
+        try:
+            runs[name] = train(name, *options)
+        except subprocess.CalledProcessError:
+            print(f"{name} failed; going on", flush=True)
+            continue
+        with atomic_file(given.out / "runs.json") as temporary:
+            record = {**provenance(started), "command": "make gpu", "runs": runs}
+            temporary.write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ import sys
 import typer
 
 from ..core import EmoNbError, logger
-from ..engine.memory import keep_few_kernels
-from ..engine.threads import settle_threads
+from ..engine.memory import limit_kernel_cache
+from ..engine.threads import configure_threads
 from . import data, training, using  # noqa: F401 (they add their commands to the app)
 from .app import app
 from .output import ConsoleHandler, print_table
@@ -23,8 +23,8 @@ def main() -> None:
         sys.stdout.reconfigure(encoding="utf-8")
     if not sys.stderr.isatty():  # read when tqdm is first imported: no library's bar then writes into a log
         os.environ.setdefault("TQDM_DISABLE", "1")
-    settle_threads()
-    keep_few_kernels()
+    configure_threads()
+    limit_kernel_cache()
     gc.set_threshold(50_000, 20, 50)  # imports make many objects and no garbage; Python would look for it all the time
     handler, before = ConsoleHandler(), (logger.level, logger.propagate)
     logger.addHandler(handler)

@@ -99,7 +99,9 @@ def _rows_per_label(value: str) -> int | None:
 @app.command()
 @takes_table_options
 def evaluate(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run directory.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="A run directory; with --data also a model folder, or goemotions28.")
+    ],
     data: DataPath = None,
     *,
     columns: dict[str, Any],
@@ -115,7 +117,7 @@ def evaluate(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file that --out names.")] = False,
 ) -> None:
-    """Score a saved run again: on its own test rows, or on a labelled table of your own.
+    """Score a saved run again on its own test rows, or any model on a labelled table of your own.
 
     Where that table has other labels, a map says which of the model's each of them means. The file map.json holds, for
     example, {"glad": "joy", "cross": "anger"}, and the command is
@@ -123,7 +125,7 @@ def evaluate(
     """
     from ..evaluate import compute_metrics, restricted_metrics
     from ..io.files import atomic_file, check_output_file
-    from ..study.rescore import evaluate_run
+    from ..study.evaluation import evaluate_run
 
     if out:
         check_output_file(out, force)

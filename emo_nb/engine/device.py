@@ -122,7 +122,7 @@ def best_gpu_dtype() -> tuple[str, str]:
 _computing_process: int | None = None
 
 
-def compute_alone_after_fork() -> None:
+def use_one_thread_after_fork() -> None:
     """Have torch compute with one thread in a process that was forked from one that has computed.
 
     The threads of the parent do not exist in its child, which would wait for them without end. Call it before any

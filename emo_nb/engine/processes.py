@@ -1,7 +1,7 @@
 """Several processes that train one model, on one machine or on several: which one this is, and what if another is lost.
 
 A process that ends closes its connections, and the others fail at once. A machine that loses its power or its network
-closes nothing, so nobody waits for an answer longer than `PATIENCE`.
+closes nothing, so nobody waits for an answer longer than `COLLECTIVE_TIMEOUT`.
 """
 
 import os
@@ -12,8 +12,8 @@ from datetime import timedelta
 
 from ..core import ConfigError, EmoNbError, first_line
 
-PATIENCE = timedelta(seconds=45)  # that a process waits for the others within a training
-_TO_BEGIN = timedelta(minutes=30)  # that it waits for them before
+COLLECTIVE_TIMEOUT = timedelta(seconds=45)  # that a process waits for the others within a training
+_RENDEZVOUS_TIMEOUT = timedelta(minutes=30)  # that it waits for them before
 
 
 def distributed_rank() -> tuple[int, int]:
@@ -34,10 +34,10 @@ def join_processes() -> None:
     rank, size = distributed_rank()
     if size == 1 or distributed.is_initialized():
         return
-    store, *_ = next(distributed.rendezvous("env://", timeout=_TO_BEGIN))
+    store, *_ = next(distributed.rendezvous("env://", timeout=_RENDEZVOUS_TIMEOUT))
     store.set(f"emo_nb {rank}", "here")
-    store.wait([f"emo_nb {other}" for other in range(size)], _TO_BEGIN)
-    distributed.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=PATIENCE)
+    store.wait([f"emo_nb {other}" for other in range(size)], _RENDEZVOUS_TIMEOUT)
+    distributed.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=COLLECTIVE_TIMEOUT)
 
 
 @contextmanager

@@ -63,8 +63,8 @@ def other_files(path: Path) -> list[str]:
 
 
 def is_table_name(name: str) -> bool:
-    "Whether a name ends as one of a table does, gzipped or not."
-    return Path(name.lower().removesuffix(".gz")).suffix in TABLE_SUFFIXES
+    "Whether a name ends as one of a table does, compressed or not."
+    return Path(name.lower().removesuffix(".gz").removesuffix(".zst")).suffix in TABLE_SUFFIXES
 
 
 def printable_name(name: str) -> str:

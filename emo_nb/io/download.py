@@ -2,7 +2,7 @@
 
 pooch writes to a temporary file, compares the hash and moves the file into place only if it is right; it retries when a
 connection breaks. Three things are added here. One process downloads at a time, so that two runs started together do
-not fetch the same file twice. Whether anybody answers is decided within `ANSWER_SECONDS`, because no socket timeout
+not fetch the same file twice. Whether anybody answers is decided within `CONNECT_TIMEOUT`, because no socket timeout
 covers a name server that hangs or a host with many addresses. And each failure becomes one sentence.
 """
 
@@ -17,8 +17,8 @@ from typing import Any
 from ..core import SourceError, UnreachableError, first_line
 from .files import atomic_dir, file_sha256
 
-ANSWER_SECONDS = 4  # until a server must have answered
-SILENCE_SECONDS = 10  # without a byte, before a connection counts as broken
+CONNECT_TIMEOUT = 4  # until a server must have answered
+READ_TIMEOUT = 10  # without a byte, before a connection counts as broken
 RETRIES = 3
 LOCK_SECONDS = 1800  # that another process may take for the same file
 
@@ -38,7 +38,7 @@ def has_hash(path: Path, sha256: str) -> bool:
 
 
 def is_reachable(url: str) -> bool:
-    "Whether a server answers at `url` within `ANSWER_SECONDS`, whatever its answer."
+    "Whether a server answers at `url` within `CONNECT_TIMEOUT`, whatever its answer."
     import requests
 
     answered = threading.Event()
@@ -46,14 +46,14 @@ def is_reachable(url: str) -> bool:
     def ask() -> None:
         with suppress(Exception):
             try:
-                with requests.get(url, stream=True, timeout=ANSWER_SECONDS):
+                with requests.get(url, stream=True, timeout=CONNECT_TIMEOUT):
                     answered.set()
             except requests.exceptions.SSLError:  # an answer, though not one to be trusted
                 answered.set()
 
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
-    thread.join(ANSWER_SECONDS)  # a refusal ends sooner
+    thread.join(CONNECT_TIMEOUT)  # a refusal ends sooner
     return answered.is_set()
 
 
@@ -91,11 +91,11 @@ def _retrieve(url: str, sha256: str, target: Path) -> None:
     def with_bar(*args: Any) -> None:
         "One attempt, with a bar that is gone, also where the attempt fails, before anything else is printed."
         with tqdm(total=1, unit="B", unit_scale=True, leave=False, desc=target.name) as bar:  # pooch sets the total
-            pooch.HTTPDownloader(progressbar=bar, timeout=SILENCE_SECONDS)(*args)
+            pooch.HTTPDownloader(progressbar=bar, timeout=READ_TIMEOUT)(*args)
 
     by_hand = "download it by hand, and name its folder in EMO_NB_DATA"
     if not is_reachable(url):
-        raise UnreachableError(f"{url} cannot be reached (no answer within {ANSWER_SECONDS} seconds); {by_hand}")
+        raise UnreachableError(f"{url} cannot be reached (no answer within {CONNECT_TIMEOUT} seconds); {by_hand}")
     pooch.get_logger().setLevel(logging.ERROR)
     shelf = pooch.create(
         target.parent, base_url="", registry={target.name: sha256}, urls={target.name: url}, retry_if_failed=RETRIES

@@ -14,7 +14,7 @@ def open_parquet_table(name: str, stream: BinaryIO, only: Sequence[str] | None) 
     from pyarrow.parquet import ParquetFile
 
     with parquet_errors(name):
-        file = ParquetFile(stream)
+        file = ParquetFile(stream, pre_buffer=False)  # which would read ahead, the whole file
         columns = file.schema_arrow.names
     if only and set(only) <= set(columns):
         columns = [column for column in columns if column in only]

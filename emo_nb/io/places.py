@@ -8,6 +8,8 @@ import glob
 import hashlib
 import json
 import os
+import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +17,7 @@ from typing import Any, BinaryIO
 
 from ..core import ConfigError, DataError, EmoNbError, TextError, first_line
 from .archives import check_regular_file
-from .files import file_sha256
+from .files import atomic_dir, file_sha256
 
 Place = str | Path  # a path, or an address with `://`
 _TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".txt")
@@ -94,15 +96,24 @@ def remote_errors(place: Place) -> Iterator[None]:
             raise ConfigError(
                 f"{place} is read with {package}, which is not installed; pip install {package}"
             ) from error
-        if isinstance(error, FileNotFoundError):
+        status = _http_status(error)
+        if isinstance(error, FileNotFoundError) and status in (None, 404):
             raise TextError(
                 f"{place} is not there, or nobody answers; give the path or the address of a file with texts"
             ) from error
-        if isinstance(error, PermissionError):
-            raise DataError(f"{place} may not be read ({first_line(error)}); log in there, or ask its owner") from error
-        raise DataError(
-            f"{place} cannot be read ({first_line(error)}); name another place, or copy the file here"
-        ) from error
+        why = f"the server answers {status}" if status else first_line(error)
+        if isinstance(error, PermissionError) or status in (401, 403):
+            raise DataError(f"{place} may not be read ({why}); log in there, or ask its owner") from error
+        raise DataError(f"{place} cannot be read ({why}); name another place, or copy the file here") from error
+
+
+def _http_status(error: BaseException | None) -> int | None:
+    "What a server answered, of an error or of the one that caused it: fsspec calls 403 a file that is not found, too."
+    while error is not None:
+        if isinstance(status := getattr(error, "status", None), int):
+            return status
+        error = error.__cause__
+    return None
 
 
 @contextmanager
@@ -117,6 +128,27 @@ def open_place(place: Place) -> Iterator[BinaryIO]:
         stream = files.open(path, "rb")
     with stream:
         yield stream
+
+
+def local_copy(place: Place, cache: Path) -> Path:
+    """A copy of the file at an address, or a folder with copies of those that a pattern fits, below `cache`.
+
+    Made once for each state of the files. Raises as `find_files` does, and `DataError` for two files of one name.
+    """
+    files = find_files(place)
+    names = [str(file).replace("\\", "/").rsplit("/", 1)[-1] for file in files]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise DataError(f"{place} names two files called {twice!r}; rename one, or name a folder")
+    state = "".join(f"{file}\0{fingerprint(file)}\0" for file in files)
+    parent = re.sub(r"\W+", "-", str(place).rpartition("/")[0].rpartition("/")[2]).strip("-") or "files"
+    folder = cache / hashlib.sha256(state.encode()).hexdigest()[:16] / parent
+    if not folder.exists():
+        with atomic_dir(folder, names[0]) as temporary:
+            for file, name in zip(files, names, strict=True):
+                with open_place(file) as source, open(temporary / name, "wb") as target:
+                    shutil.copyfileobj(source, target)
+    return folder / names[0] if len(files) == 1 else folder
 
 
 def check_can_be_read_twice(place: Place) -> None:

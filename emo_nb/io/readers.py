@@ -139,7 +139,7 @@ def iter_rows(place: Place, text_col: str | None = None, keep: Keep = "none") ->
     """Each text with the cells of the columns to keep, by name: the same names in every row.
 
     `place` is a file, a folder, a pattern or an address (`find_files`); of several files, the name of each is kept as
-    the column `file` where any are. `keep` is `all` (all columns but that of the texts), `none`, or their names. Raises
+    the column `file` where any are (`with_file_name`). `keep` is `all` (all columns but that of the texts), `none`, or their names. Raises
     as `iter_texts` does, and `DataError` where a column to keep is missing, or files have different ones.
     """
     files = find_files(place)
@@ -147,7 +147,12 @@ def iter_rows(place: Place, text_col: str | None = None, keep: Keep = "none") ->
         _check_same_columns(files, text_col, keep)
     for file in files:
         for text, kept in _rows_of_file(file, text_col, keep):
-            yield text, {"file": str(file), **kept} if len(files) > 1 and keep != "none" else kept
+            yield text, with_file_name(file, kept) if len(files) > 1 and keep != "none" else kept
+
+
+def with_file_name(file: Place, kept: dict[str, Any]) -> dict[str, Any]:
+    "The cells to keep, behind the name of their file; a column `file` of their own is kept as `input_file`."
+    return {"file": str(file), **{"input_file" if name == "file" else name: cell for name, cell in kept.items()}}
 
 
 def _check_same_columns(files: Sequence[Place], text_col: str | None, keep: Keep) -> None:

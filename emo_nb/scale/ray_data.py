@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from ..core import DataError, EmoNbError, TextError
 from ..io.files import atomic_dir, atomic_file, check_output_dir, partial_dir
 from ..io.places import Place, check_can_be_read_twice, find_files, is_remote
-from ..io.readers import estimate_rows, iter_rows
+from ..io.readers import estimate_rows, iter_rows, with_file_name
 from ..io.writers import write_parquet
 from ..predict import TrainedClassifier, check_top_k, one_length_warning, resolve_thresholds
 from .files import PART_ROWS, job_settings, kept_names, predict_rows
@@ -35,8 +35,8 @@ _Rows = list[tuple[str, dict[str, Any]]]  # texts, each with the cells to keep
 
 
 def predict_dataset(
-    data: "Dataset",  # with a column of texts
-    classifier: Any,  # an `EmotionClassifier`, or the `TrainedClassifier` that it holds
+    data: "Dataset | Place",  # with a column of texts; or files, as `predict_file` takes them
+    classifier: Any,  # an `EmotionClassifier`, the `TrainedClassifier` that it holds, or what opens one: a name or a folder
     text_col: str = "text",
     thresholds: float | Mapping[str, float] | None = None,  # in place of those saved with the model
     top_k: int | None = None,  # at most so many labels, the most probable first
@@ -50,6 +50,8 @@ def predict_dataset(
     What is wrong with a text is raised by Ray when the dataset is read, with the sentence of a `TextError` in it.
     """
     trained = _for_workers(classifier, thresholds, top_k)
+    if isinstance(data, (str, Path)):
+        data, text_col = _read_dataset(data, text_col, keep), "text"
     names = data.columns() or []
     if missing := [name for name in [text_col, *([] if isinstance(keep, str) else keep)] if name not in names]:
         raise DataError(f"the dataset has no column {missing[0]!r}; its columns are: {', '.join(map(repr, names))}")
@@ -61,7 +63,7 @@ def predict_dataset(
 
 
 def predict_on_ray(
-    classifier: Any,  # an `EmotionClassifier`, or the `TrainedClassifier` that it holds
+    classifier: Any,  # an `EmotionClassifier`, the `TrainedClassifier` that it holds, or what opens one: a name or a folder
     place: Place,  # a file, a folder, a pattern or an address, as `predict_file` takes them, that all machines see
     out: str | Path,  # the folder to write, which all machines see
     text_col: str | None = None,
@@ -100,7 +102,8 @@ def predict_on_ray(
         parts = ray_data().from_items(named, override_num_blocks=len(files))
         parts = parts.map_batches(read, batch_size=1, num_cpus=0)
         parts = parts.map_batches(_PartWorker, batch_size=1, **worker_options(trained, cores, folder, answers))
-        with tqdm(total=estimate_rows(place), initial=sum(done.values()), disable=not show_progress_bar) as bar:
+        total = estimate_rows(place) if show_progress_bar else None
+        with tqdm(total=total, initial=sum(done.values()), disable=not show_progress_bar) as bar:
             rows = sum(done.values()) + _count_as_written(parts, bar)
         _publish(folder, out, settings, force)
     return rows
@@ -108,10 +111,28 @@ def predict_on_ray(
 
 def _for_workers(classifier: Any, thresholds: Any, top_k: int | None) -> TrainedClassifier:
     "The classifier as each worker has it; a mistake in what is asked of it is said at once."
+    if isinstance(classifier, (str, Path)):
+        classifier = TrainedClassifier.from_pretrained(classifier)
     trained = getattr(classifier, "trained", classifier)
     resolve_thresholds(thresholds, trained.labels)
     check_top_k(top_k, trained.labels)
     return trained.for_bulk()
+
+
+def _read_dataset(place: Place, text_col: str, keep: str | Sequence[str]) -> "Dataset":
+    "The rows of files as a dataset: the columns to keep, and the texts in `text`."
+    _, kept = next(iter_rows(place, text_col, keep), ("", {}))
+    if "text" in kept:
+        raise DataError(f"{place} has another column 'text' beside {text_col!r}; choose columns to keep without it")
+    files = [str(file) if is_remote(file) else os.path.abspath(file) for file in find_files(place)]
+
+    def read(batch: dict[str, Any]) -> Iterator[pd.DataFrame]:
+        rows = iter_rows(str(batch["place"][0]), text_col, keep)
+        while part := list(islice(rows, PART_ROWS)):
+            yield pd.DataFrame([{**cells, "text": text} for text, cells in part])
+
+    data = ray_data().from_items([{"place": file} for file in files], override_num_blocks=len(files))
+    return data.map_batches(read, batch_size=1, num_cpus=0)
 
 
 class _FrameWorker:
@@ -141,7 +162,7 @@ def _read_parts(
         rows = iter_rows(str(place), text_col, keep)
         while part := list(islice(rows, part_rows)):
             if not is_only and keep != "none":
-                part = [(text, {"file": str(file), **kept}) for text, kept in part]
+                part = [(text, with_file_name(file, kept)) for text, kept in part]
             if (name := f"{number:06}-{count:06}") not in done:
                 yield {"part": [name], "rows": [pickle.dumps(part)]}
             count += 1

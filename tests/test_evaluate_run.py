@@ -54,6 +54,15 @@ def test_without_a_map_the_same_names_mean_the_same(here, tiny, caplog):
     assert "labels that are left out: bliss (3); rows that have no other and are left out: 3" in caplog.messages
 
 
+def test_a_model_of_the_package_is_scored_on_a_table_or_on_the_test_rows_of_a_corpus(moods, official, caplog):
+    table, classifier = evaluate_run("sentiment4", str(moods), "words", "mood", MAP, show_progress_bar=False)
+    assert set(table.corpus) == {"moods"} and len(table) == 8
+    table, _ = evaluate_run("sentiment4", str(official), show_progress_bar=False)
+    assert len(table) == sum(line.split("\t")[1] != "" for line in (official / "test.tsv").read_text().splitlines())
+    assert compute_metrics(table, classifier.labels, classifier.thresholds)["goemotions"]["macro_f1"] > 0.5
+    assert "the test rows are scored" in caplog.text
+
+
 def test_the_command_prints_the_scores_says_what_is_left_out_and_writes_json(feelings, moods, emo):
     code, out, err = emo("evaluate", feelings.folder, "--data", moods, *OWN, "--map", "map.json", "--out", "new/s.json")
     assert code == 0, err

@@ -1,5 +1,6 @@
-"""A saved run scored again: on its own test rows, or on a labelled table that it has never seen."""
+"""A saved model scored again: a run on its own test rows, any model on a labelled table that it has never seen."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,7 +9,7 @@ import pandas as pd
 
 from ..config import CORPORA, Config, check_table_options
 from ..core import ConfigError, DataError, logger
-from ..corpora import ReadResult, read_table
+from ..corpora import ReadResult, read_corpus, read_table
 from ..evaluate import prediction_table
 from ..predict import TrainedClassifier
 from ..prepare import map_labels
@@ -23,18 +24,19 @@ _NO_TABLE = "a map is for a table of your own; name it with --data, --text-col a
 
 
 def evaluate_run(
-    folder: str | Path,
+    folder: str | Path,  # a run directory; with `data`, whatever else `EmotionClassifier.from_pretrained` opens
     data: str | None = None,  # where the corpus is, or a table of your own
     text_col: str | None = None,
     label_col: str | None = None,
-    label_map: dict[str, str] | None = None,  # from the table's labels to the model's; default: same names
+    label_map: Mapping[str, str] | None = None,  # from the table's labels to the model's; default: same names
     show_progress_bar: bool = True,
     **options: Any,  # label_cols, label_sep, label_names, group_col, unlabelled: as `read_table` takes them
 ) -> tuple[pd.DataFrame, "EmotionClassifier"]:
-    """Predict again with a saved run: its own test rows, or all rows of a labelled table; return table and classifier.
+    """Predict again with a saved model; return the table of predictions and the classifier.
 
-    Raises `ConfigError` where the data are not those of the run or the map names an unknown label, `DataError` where
-    no row has a label of the model, `ModelError` where the folder is not a run directory. The model is loaded last.
+    A run is scored on its own test rows, or on all rows of a labelled table; any other model on such a table, or on the
+    test rows of a corpus. Raises `ConfigError` where the data are not those of the run or the map names an unknown label,
+    `DataError` where no row has a label of the model, `ModelError` where there is no such model. It is loaded last.
     """
     from ..classifier import EmotionClassifier  # brings scikit-learn, which no other step of a run needs at once
 
@@ -45,14 +47,40 @@ def evaluate_run(
         raise ConfigError(_NO_TABLE)
     given.setdefault("unlabelled", "negative")  # which a single-label model leaves out
     table = read_table(data, **given) if data and set(given) - {"unlabelled"} else None
-    rows = _rows_to_score(open_run(folder), data, table, label_map)
-    trained = TrainedClassifier.from_pretrained(folder)
+    if data and not (Path(folder) / "model").is_dir():  # any model but a run's
+        trained = TrainedClassifier.from_pretrained(folder)
+        rows = _rows_for(trained, table, data, label_map)
+    else:
+        rows = _rows_to_score(open_run(folder), data, table, label_map)
+        trained = TrainedClassifier.from_pretrained(folder)
     proba = trained.predict_proba(rows.text, show_progress_bar=show_progress_bar)
     return prediction_table(rows, proba, trained.labels, trained.thresholds), EmotionClassifier.from_trained(trained)
 
 
+def _rows_for(
+    trained: TrainedClassifier, table: ReadResult | None, data: str, label_map: Mapping[str, str] | None
+) -> pd.DataFrame:
+    "The labelled rows of a table, or the test rows of a corpus, with the labels of any model."
+    own = Task("custom", tuple(trained.labels), trained.multi_label)
+    if table is None and corpus_at(data) is not None:
+        table = _read_test_rows(data)
+        own = next((task for task in TASKS.values() if set(task.labels) == set(own.labels)), own)
+        label_map = label_map or own.maps.get(table_name(table))
+    return _rows_of_table(table or read_table(data, unlabelled="negative"), own, label_map)
+
+
+def _read_test_rows(data: str) -> ReadResult:
+    "The official test rows of a corpus, or all of its rows where it has none."
+    corpus = read_corpus(data)
+    test = corpus.frame[corpus.frame.split == "test"]
+    if test.empty:
+        return corpus
+    logger.info("of %s rows, the test rows are scored", f"{len(corpus.frame):,}")
+    return replace(corpus, frame=test, rows=len(test) + len(corpus.refused))
+
+
 def _rows_to_score(
-    saved: Run, data: str | None, table: ReadResult | None, label_map: dict[str, str] | None
+    saved: Run, data: str | None, table: ReadResult | None, label_map: Mapping[str, str] | None
 ) -> pd.DataFrame:
     "The labelled rows of a table, which may be recognised by its layout, or else the run's own test rows."
     if table is None and data and not _made_of_table(saved) and corpus_at(data) is None:
@@ -95,7 +123,7 @@ def _test_rows(saved: Run, data: str | None) -> pd.DataFrame:
     return make_splits(examples.rows, examples.task, config)["test"]
 
 
-def _rows_of_table(table: ReadResult, task: Task, label_map: dict[str, str] | None) -> pd.DataFrame:
+def _rows_of_table(table: ReadResult, task: Task, label_map: Mapping[str, str] | None) -> pd.DataFrame:
     "The rows of a user's table with the labels of a model's task; what is left out is logged."
     logger.info("%s", table)
     for note in table.notes:
@@ -106,8 +134,8 @@ def _rows_of_table(table: ReadResult, task: Task, label_map: dict[str, str] | No
     task = replace(task, name=name, maps={name: mapping}, keep_unlabelled=task.multi_label)
     if not set(counts.index) & set(mapping):
         raise DataError(
-            f"no label of {name} is one of the model's; it has {', '.join(map(repr, counts.index[:8]))}, the model "
-            f"{', '.join(map(repr, task.labels))}; say which means which with --map"
+            f"no label of {name} ({', '.join(map(repr, counts.index[:8]))}) is a label of the model "
+            f"({', '.join(map(repr, task.labels))}); map them with --map"
         )
     rows = map_labels(frame, task)
     logger.info(
