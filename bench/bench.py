@@ -170,6 +170,7 @@ def main() -> None:
         "--smallest", action="store_true", help="all in one process, to see that it runs; its figures mean nothing"
     )
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "bench", help="folder of the kinds' folders")
+    parser.add_argument("--rounds", type=int, help="how often each way takes its turn; each part's own by default")
     parser.add_argument("--avx2", action="store_true", help="keep torch to AVX2, as on a processor that has no more")
     given = parser.parse_args()
     if wrong := sorted(set(given.parts) - set(PARTS)):
@@ -182,9 +183,10 @@ def main() -> None:
     checkpoint(parts)
     for part in parts:
         started = utc_now()
-        sizes, rounds = (SIZES[part][:1], 1) if given.smallest else (SIZES[part], ROUNDS[part])
+        sizes, rounds = (SIZES[part][:1], 1) if given.smallest else (SIZES[part], given.rounds or ROUNDS[part])
         found = a_part(part, [64 if given.smallest else size for size in sizes], rounds, not given.smallest)
-        command = f"make bench PART={part}" if not given.avx2 else f"python bench/bench.py --avx2 {part}"
+        options = " --avx2" * given.avx2 + f" --rounds {given.rounds}" * bool(given.rounds)
+        command = f"python bench/bench.py{options} {part}" if options else f"make bench PART={part}"
         record = {**provenance(started), "command": command, "rounds": rounds, "found": found}
         record["versions"] |= {name: version(name) for name in PEERS}
         with atomic_file(folder / f"{part}.json") as beside:

@@ -140,7 +140,7 @@ def _divide(batch: dict[str, Any], n_labels: Any, n_parts: int) -> list[tuple[di
     parts = [dict(zip(batch, part, strict=True)) for part in split]
     return [(part, n_labels and n_labels * len(part["input_ids"]) // rows) for part in parts]
 
-
+# %% ../nbs/prototype/08_train.ipynb #trclass0
 def _trainer_class() -> Any:
     "The `Trainer` whose batches hold as many tokens each, in whose loss every row counts the same."
     from torch.utils.data import DataLoader

@@ -14,26 +14,21 @@ from xdist.scheduler import LoadScopeScheduling
 DATA = os.environ.get("EMO_NB_DATA")
 
 
+# The files that take longest come first; the pages, which are dealt one by one, fill what is left
+SLOW_FILES = (
+    *("test_processes", "test_stream", "test_train", "test_model", "test_classifier", "test_resume", "test_export"),
+    *("test_bench", "test_cli", "test_publish", "test_run", "test_site", "test_texts", "test_soft_targets"),
+    *("test_doubt", "test_try_it", "test_sources", "test_own_table", "test_corpora", "test_fuzz", "test_ray"),
+)
+
+
 def pytest_collection_modifyitems(items):
-    "Mark the tests that say how much they tried, which `make reliability` runs; the files that take longest come first."
-    slow = (
-        *(
-            "test_processes",
-            "test_ray",
-            "test_pages",
-            "test_texts",
-            "test_stream",
-            "test_classifier",
-            "test_resume",
-            "test_train",
-            "test_model",
-        ),
-        *("test_bench", "test_export", "test_try_it"),
-    )
+    "Mark the tests that say how much they tried, which `make reliability` runs, and order the files."
     for item in items:
         if "tried" in item.fixturenames:
             item.add_marker("reliability")
-    items.sort(key=lambda item: slow.index(item.path.stem) if item.path.stem in slow else len(slow))
+    order = {name: i for i, name in enumerate(SLOW_FILES)} | {"test_pages": 2 * len(SLOW_FILES)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(SLOW_FILES)))
 
 
 @pytest.hookimpl(optionalhook=True)
