@@ -227,7 +227,7 @@ def test_the_average_of_weights_is_that_of_its_formula_and_survives_a_checkpoint
 
 
 INTERRUPTED = """
-import os, signal, sys
+import os, signal, sys, time
 from emo_nb.engine.callbacks import DeferredInterrupt
 try:
     with DeferredInterrupt() as interrupt:
@@ -235,6 +235,7 @@ try:
             os.kill(os.getpid(), signal.SIGINT)
         print("saved", interrupt.is_requested)
     os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(9)  # another thread may take the signal, and the main thread hear of it a moment later
 except KeyboardInterrupt:
     print("stopped")
 """
