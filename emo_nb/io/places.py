@@ -10,7 +10,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -143,12 +143,21 @@ def local_copy(place: Place, cache: Path) -> Path:
     state = "".join(f"{file}\0{fingerprint(file)}\0" for file in files)
     parent = re.sub(r"\W+", "-", str(place).rpartition("/")[0].rpartition("/")[2]).strip("-") or "files"
     folder = cache / hashlib.sha256(state.encode()).hexdigest()[:16] / parent
-    if not folder.exists():
-        with atomic_dir(folder, names[0]) as temporary:
-            for file, name in zip(files, names, strict=True):
-                with open_place(file) as source, open(temporary / name, "wb") as target:
-                    shutil.copyfileobj(source, target)
+    try:
+        if not folder.exists():
+            _copy(files, names, folder)
+    except ConfigError:
+        if not folder.exists():  # which it does where another process was quicker
+            raise
     return folder / names[0] if len(files) == 1 else folder
+
+
+def _copy(files: Sequence[Place], names: Sequence[str], folder: Path) -> None:
+    "Copy files into a new folder, which appears complete."
+    with atomic_dir(folder, names[0]) as temporary:
+        for file, name in zip(files, names, strict=True):
+            with open_place(file) as source, open(temporary / name, "wb") as target:
+                shutil.copyfileobj(source, target)
 
 
 def check_can_be_read_twice(place: Place) -> None:

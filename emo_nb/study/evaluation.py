@@ -9,7 +9,7 @@ import pandas as pd
 
 from ..config import CORPORA, Config, check_table_options
 from ..core import ConfigError, DataError, logger
-from ..corpora import ReadResult, read_corpus, read_table
+from ..corpora import ReadResult, load_corpus, read_table
 from ..evaluate import prediction_table
 from ..predict import TrainedClassifier
 from ..prepare import map_labels
@@ -36,7 +36,7 @@ def evaluate_run(
 
     A run is scored on its own test rows, or on all rows of a labelled table; any other model on such a table, or on the
     test rows of a corpus. Raises `ConfigError` where the data are not those of the run or the map names an unknown label,
-    `DataError` where no row has a label of the model, `ModelError` where there is no such model. It is loaded last.
+    `DataError` where no row has a label of the model, `ModelError` where there is no such model. That of a run is loaded last.
     """
     from ..classifier import EmotionClassifier  # brings scikit-learn, which no other step of a run needs at once
 
@@ -62,16 +62,16 @@ def _rows_for(
 ) -> pd.DataFrame:
     "The labelled rows of a table, or the test rows of a corpus, with the labels of any model."
     own = Task("custom", tuple(trained.labels), trained.multi_label)
-    if table is None and corpus_at(data) is not None:
-        table = _read_test_rows(data)
+    if table is None and (corpus := corpus_at(data)) is not None:
+        table = _read_test_rows(corpus, data)
         own = next((task for task in TASKS.values() if set(task.labels) == set(own.labels)), own)
         label_map = label_map or own.maps.get(table_name(table))
     return _rows_of_table(table or read_table(data, unlabelled="negative"), own, label_map)
 
 
-def _read_test_rows(data: str) -> ReadResult:
+def _read_test_rows(name: str, data: str) -> ReadResult:
     "The official test rows of a corpus, or all of its rows where it has none."
-    corpus = read_corpus(data)
+    corpus = load_corpus(name, data)
     test = corpus.frame[corpus.frame.split == "test"]
     if test.empty:
         return corpus

@@ -17,10 +17,8 @@ from ..taxonomy import TASKS
 
 RESULTS_URL = "https://raw.githubusercontent.com/emo-nb/emo_nb/main/results/"
 PROJECT = "emo_nb"
-BENCH_KINDS = {
-    "avx512-bf16": "AVX512-BF16",
-    "avx2-kept": "kept to AVX2",
-}  # of machines in results/bench/, as pages write them
+# The kinds of machines in results/bench/, as pages write them
+BENCH_KINDS = {"avx512-bf16": "AVX512-BF16", "avx2-kept": "kept to AVX2"}
 METHOD_NAMES = {"finetune": "every layer", "lora": "LoRA", "tfidf": "TF-IDF"}  # as the pages write them
 _MAKE_ANEW = "get it anew, or make it with `make results`"
 _EARLIER_NAMES = {"full": "finetune", "words": "tfidf"}
