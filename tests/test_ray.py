@@ -120,11 +120,9 @@ def test_a_dataset_keeps_its_columns_and_their_order(tiny, here, texts, nodes):
     assert list(found.id) == list(texts.id)
     assert list(found.labels) == list(expected.labels)
     assert np.allclose(found[classifier.labels], expected[classifier.labels], atol=1e-5)
-    of_files = predict_dataset("texts", str(tiny.folder), keep=["id"]).to_pandas().sort_values("id")
-    assert list(of_files.text) == list(texts.text) and set(map(Path, of_files.file)) == {
-        Path("texts/a.csv").resolve(),
-        Path("texts/b.csv").resolve(),
-    }
+    of_files = predict_dataset("texts", str(tiny.folder), keep=["id"]).to_pandas().astype({"id": int}).sort_values("id")
+    assert list(of_files.text) == list(texts.text)
+    assert list(of_files.file) == [str(Path("texts/a.csv"))] * 200 + [str(Path("texts/b.csv"))] * 100
     assert np.allclose(of_files[classifier.labels], expected[classifier.labels], atol=1e-5)
     with refusal(DataError, "text", "note"):
         predict_dataset(data, classifier)

@@ -51,7 +51,7 @@ def predict_dataset(
     """
     trained = _for_workers(classifier, thresholds, top_k)
     if isinstance(data, (str, Path)):
-        data, text_col = _read_dataset(data, text_col, keep), "text"
+        data, text_col, keep = _read_dataset(data, text_col, keep), "text", "all"
     names = data.columns() or []
     if missing := [name for name in [text_col, *([] if isinstance(keep, str) else keep)] if name not in names]:
         raise DataError(f"the dataset has no column {missing[0]!r}; its columns are: {', '.join(map(repr, names))}")
@@ -124,14 +124,17 @@ def _read_dataset(place: Place, text_col: str, keep: str | Sequence[str]) -> "Da
     _, kept = next(iter_rows(place, text_col, keep), ("", {}))
     if "text" in kept:
         raise DataError(f"{place} has another column 'text' beside {text_col!r}; choose columns to keep without it")
-    files = [str(file) if is_remote(file) else os.path.abspath(file) for file in find_files(place)]
+    files = find_files(place)
+    is_named = len(files) > 1 and keep != "none"
 
     def read(batch: dict[str, Any]) -> Iterator[pd.DataFrame]:
         rows = iter_rows(str(batch["place"][0]), text_col, keep)
         while part := list(islice(rows, PART_ROWS)):
-            yield pd.DataFrame([{**cells, "text": text} for text, cells in part])
+            named = [(text, with_file_name(batch["file"][0], kept) if is_named else kept) for text, kept in part]
+            yield pd.DataFrame([{**kept, "text": text} for text, kept in named])
 
-    data = ray_data().from_items([{"place": file} for file in files], override_num_blocks=len(files))
+    places = [{"file": str(file), "place": str(file) if is_remote(file) else os.path.abspath(file)} for file in files]
+    data = ray_data().from_items(places, override_num_blocks=len(files))
     return data.map_batches(read, batch_size=1, num_cpus=0)
 
 
