@@ -139,8 +139,8 @@ def iter_rows(place: Place, text_col: str | None = None, keep: Keep = "none") ->
     """Each text with the cells of the columns to keep, by name: the same names in every row.
 
     `place` is a file, a folder, a pattern or an address (`find_files`); of several files, the name of each is kept as
-    the column `file` where any are (`with_file_name`). `keep` is `all` (all columns but that of the texts), `none`, or their names. Raises
-    as `iter_texts` does, and `DataError` where a column to keep is missing, or files have different ones.
+    the column `file` where any are (`with_file_name`). `keep` is `all` (all columns but that of the texts), `none`, or
+    their names. Raises as `iter_texts` does, and `DataError` where a column to keep is missing, or files differ in it.
     """
     files = find_files(place)
     if len(files) > 1:

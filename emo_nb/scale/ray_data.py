@@ -93,14 +93,11 @@ def predict_on_ray(
     answers = {"thresholds": thresholds, "top_k": top_k, "tokens_left_out": tokens_left_out}
     settings = job_settings(trained, place, text_col, "parquet", answers, keep)
     with connected(address), one_row_a_block(), partial_dir(out, settings, force) as folder:
-        places = [str(file) if is_remote(file) else os.path.abspath(file) for file in files]
-        check_machines(places, folder)
+        check_machines(_places(files), folder)
         done = {part.stem: _count_rows(part) for part in folder.glob("[0-9]*.parquet")}
-        named = [{"number": n, "file": str(files[n]), "place": place} for n, place in enumerate(places)]
         how: dict[str, Any] = {"text_col": text_col, "keep": keep, "part_rows": PART_ROWS, "is_only": len(files) == 1}
         read = partial(_read_parts, **how, done=frozenset(done))
-        parts = ray_data().from_items(named, override_num_blocks=len(files))
-        parts = parts.map_batches(read, batch_size=1, num_cpus=0)
+        parts = _dataset_of_files(files).map_batches(read, batch_size=1, num_cpus=0)
         parts = parts.map_batches(_PartWorker, batch_size=1, **worker_options(trained, cores, folder, answers))
         total = estimate_rows(place) if show_progress_bar else None
         with tqdm(total=total, initial=sum(done.values()), disable=not show_progress_bar) as bar:
@@ -125,17 +122,34 @@ def _read_dataset(place: Place, text_col: str, keep: str | Sequence[str]) -> "Da
     if "text" in kept:
         raise DataError(f"{place} has another column 'text' beside {text_col!r}; choose columns to keep without it")
     files = find_files(place)
-    is_named = len(files) > 1 and keep != "none"
 
     def read(batch: dict[str, Any]) -> Iterator[pd.DataFrame]:
-        rows = iter_rows(str(batch["place"][0]), text_col, keep)
-        while part := list(islice(rows, PART_ROWS)):
-            named = [(text, with_file_name(batch["file"][0], kept) if is_named else kept) for text, kept in part]
-            yield pd.DataFrame([{**kept, "text": text} for text, kept in named])
+        for part in _rows_in_parts(batch, text_col, keep, PART_ROWS, len(files) == 1):
+            yield pd.DataFrame([{**kept, "text": text} for text, kept in part])
 
-    places = [{"file": str(file), "place": str(file) if is_remote(file) else os.path.abspath(file)} for file in files]
-    data = ray_data().from_items(places, override_num_blocks=len(files))
-    return data.map_batches(read, batch_size=1, num_cpus=0)
+    return _dataset_of_files(files).map_batches(read, batch_size=1, num_cpus=0)
+
+
+def _dataset_of_files(files: Sequence[Place]) -> "Dataset":
+    "A row for each file: its number, its name, and the place where each machine finds it."
+    named = [{"number": n, "file": str(files[n]), "place": place} for n, place in enumerate(_places(files))]
+    return ray_data().from_items(named, override_num_blocks=len(files))
+
+
+def _places(files: Sequence[Place]) -> list[str]:
+    "Where files are, whatever the folder of the process that opens them."
+    return [str(file) if is_remote(file) else os.path.abspath(file) for file in files]
+
+
+def _rows_in_parts(
+    batch: dict[str, Any], text_col: str | None, keep: str | Sequence[str], part_rows: int, is_only: bool
+) -> Iterator[_Rows]:
+    "The rows of the file in a batch of one, in parts; of several files, each row with the name of its own."
+    rows = iter_rows(str(batch["place"][0]), text_col, keep)
+    while part := list(islice(rows, part_rows)):
+        if not is_only and keep != "none":
+            part = [(text, with_file_name(batch["file"][0], kept)) for text, kept in part]
+        yield part
 
 
 class _FrameWorker:
@@ -159,16 +173,10 @@ def _read_parts(
     done: frozenset[str],
 ) -> Iterator[dict[str, Any]]:
     "The parts of a file that are not done yet, one after the other: name, and rows, or an error, in a pickle."
-    number, file, place = (batch[name][0] for name in ("number", "file", "place"))
-    count = 0
     try:
-        rows = iter_rows(str(place), text_col, keep)
-        while part := list(islice(rows, part_rows)):
-            if not is_only and keep != "none":
-                part = [(text, with_file_name(file, kept)) for text, kept in part]
-            if (name := f"{number:06}-{count:06}") not in done:
+        for count, part in enumerate(_rows_in_parts(batch, text_col, keep, part_rows, is_only)):
+            if (name := f"{batch['number'][0]:06}-{count:06}") not in done:
                 yield {"part": [name], "rows": [pickle.dumps(part)]}
-            count += 1
     except EmoNbError as error:
         yield {"part": [""], "rows": [pickle.dumps(error)]}
 
