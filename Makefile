@@ -67,7 +67,7 @@ test-cluster: $(VENV)/dev.ok ## training on two hosts and Ray on two nodes, of w
 test-colab: $(VENV)/dev.ok ## the story's notebooks with the versions that Colab has (gigabytes; in an environment of its own)
 	$(BIN)/python tools/hosted.py colab
 
-test-kaggle: $(VENV)/dev.ok ## the same with those of Kaggle, emo_nb from a folder of wheels and without a network
+test-kaggle: $(VENV)/dev.ok ## the same with those of Kaggle, emo_nb from a folder of wheels and without a network (needs root)
 	$(BIN)/python tools/hosted.py kaggle
 
 wheels: $(VENV)/dev.ok ## fill wheels/, which a Kaggle notebook without internet takes emo_nb from

@@ -571,6 +571,19 @@ def test_a_published_layout_is_read_without_help(tmp_path, layout):
     assert read_table(paths[0]).notes
 
 
+def test_brighters_own_files_are_read_whole_and_rows_without_labels_refused(corpora_dir):
+    if not (folder := corpora_dir / "brighter").is_dir():
+        pytest.skip("EMO_NB_DATA holds no brighter")
+    result = read_table(folder)
+    published = pd.concat(pd.read_csv(folder / f"eng_{part}.csv") for part in ("dev", "train")).set_index("text")
+    assert list(result.frame.text) == list(published.index)
+    names = published.columns[1:]
+    assert list(result.frame.labels) == [tuple(names[row == 1]) for row in published[names].to_numpy()]
+    assert result.frame.split.value_counts().to_dict() == {"train": 2764, "dev": 115, "test": 0}
+    assert dict(result.refused.groupby("file").reason.unique().map(list)) == {"eng_test.csv": ["not labelled (a blank)"]}
+    assert len(result.refused) == 2765
+
+
 def test_names_of_numbers_in_a_parquet_file_are_read(tmp_path):
     names = {"names": ["sadness", "joy"], "_type": "ClassLabel"}
     for cells, feature, wanted in (

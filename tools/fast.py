@@ -53,6 +53,10 @@ STUDENTS = {
     "layers 0, 2, 4": Student((0, 2, 4)),
     "layers 0, 2, 5": Student((0, 2, 5)),
     "layers 0, 1, 2": Student((0, 1, 2)),
+    "layers 0, 2, 5, LoRA": Student((0, 2, 5), "lora", rank=64),
+    "layers 1, 3, 5, LoRA": Student((1, 3, 5), "lora", rank=64),
+    "layers 0, 2, 5, altered": Student((0, 2, 5), altered=1),
+    "layers 0, 2, 5, LoRA, altered": Student((0, 2, 5), "lora", rank=64, altered=1),
 }
 
 

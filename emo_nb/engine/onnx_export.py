@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,6 @@ from ..core import ConfigError, ModelError, first_line, logger
 from ..encode import pad_batch, token_batches
 from ..evaluate import decide_labels, probabilities
 from ..io.files import atomic_dir, check_output_dir
-from ..sources import SAMPLE_DIR
 from .checkpoints import Checkpoint, is_multi_label, label_names, quiet_transformers, saved_thresholds
 from .device import choose_backend
 from .forward import first_token_forward, prepare_for_inference
@@ -187,7 +187,8 @@ def sample_texts() -> tuple[list[str], list[str]]:
 
     Those to compare on are single comments, the first words of some, and 4, 16 and 64 comments joined.
     """
-    sample = pd.read_csv(SAMPLE_DIR / "goemotions_raw.csv").text.drop_duplicates().tolist()
+    with (files("emo_nb") / "sample" / "goemotions_raw.csv").open(encoding="utf-8") as file:
+        sample = pd.read_csv(file).text.drop_duplicates().tolist()
     calibration, others = sample[:N_CALIBRATION], sample[N_CALIBRATION:]
     short = ["", "?", "🙂", *(text.split()[0] for text in others[:97])]
     joined = [" ".join((others * 2)[i : i + n]) for n, count in ((4, 100), (16, 40), (64, 5)) for i in range(count)]
