@@ -38,7 +38,7 @@ $(VENV)/dev.ok: settings.ini setup.py constraints.txt
 run: $(VENV)/run.ok ## the main job: both corpora -> a small trained model, a table, three predictions
 	$(BIN)/emo-nb explore --corpus goemotions --out runs/explore/goemotions
 	$(BIN)/emo-nb explore --corpus empathetic --out runs/explore/empathetic
-	$(BIN)/emo-nb run --out runs/small --force
+	$(BIN)/emo-nb run --epochs 2 --out runs/small --force
 	$(BIN)/emo-nb predict --model runs/small "Thank you so much, you saved my week" \
 	  "I can't stop crying since he left" "There is a bug under my pillow and I hate it"
 

@@ -330,7 +330,7 @@ def load_model(folder: Path) -> tuple[Checkpoint, Any]:
 
 # %% ../nbs/prototype/07_model.ipynb #5b1d7e02
 def load_shipped(name: str) -> tuple[Checkpoint, Any]:
-    """A classifier that comes with the package, `goemotions28`, `ekman7` or `sentiment4`, and its tokenizer.
+    """A classifier that comes with the package (`SHIPPED`), and its tokenizer.
 
     Raises `ModelError` where there is no such model, the bundled encoder is not installed, or a file of either has
     changed.

@@ -13,7 +13,18 @@ from ship import adapter_tensors, new_model, rounded, write_shipped
 from transformers import AutoModelForSequenceClassification
 
 from emo_nb import ModelError
-from emo_nb.engine.shipped import ADAPTER, FOLDER, HASHES, SETTINGS, SHIPPED, base_weights, shipped_checkpoint
+from emo_nb.engine.shipped import (
+    ADAPTER,
+    FAST,
+    FAST_FOLDER,
+    FOLDER,
+    HASHES,
+    SETTINGS,
+    SHIPPED,
+    base_weights,
+    read_shipped,
+    shipped_checkpoint,
+)
 from emo_nb.evaluate import probabilities
 from emo_nb.model import find_encoder, load_shipped, load_tokenizer, new_classifier
 from emo_nb.predict import TrainedClassifier
@@ -73,21 +84,36 @@ def test_a_merged_adapter_gives_the_probabilities_of_peft(minilm, tmp_path):
     ("name", "first"),
     [
         ("goemotions28", ["gratitude", "sadness"]),
+        (FAST, ["gratitude", "sadness"]),
         ("ekman7", ["joy", "sadness"]),
         ("sentiment4", ["positive", "negative"]),
     ],
 )
 def test_a_shipped_model_answers_as_it_should(name, first, tmp_path):
     classifier = TrainedClassifier(*load_shipped(name))
-    assert classifier.labels == sorted(TASKS[name].labels) and classifier.multi_label
+    assert classifier.labels == sorted(TASKS[name.removesuffix("-fast")].labels) and classifier.multi_label
     answers = classifier.predict_frame(TEXTS)
     assert answers.label.tolist()[:2] == first == answers.labels.tolist()[:2]
-    scores = json.loads((FOLDER / "scores.json").read_text())[name]["test"]
+    folder = FAST_FOLDER if name == FAST else FOLDER
+    scores = json.loads((folder / "scores.json").read_text())[name]["test"]
     saved = [scores["labels"][label]["threshold"] for label in classifier.labels]
     assert classifier.thresholds.tolist() == saved
     classifier.save_pretrained(tmp_path)
     again = TrainedClassifier.from_pretrained(tmp_path)
     np.testing.assert_allclose(again.predict_proba(TEXTS), classifier.predict_proba(TEXTS), atol=1e-6)
+
+
+def test_the_quick_model_is_its_adapter_on_some_layers_of_the_whole_one(minilm):
+    settings, adapter = read_shipped(FAST_FOLDER)
+    whole, quick = (load_shipped(name)[0].state_dict() for name in ("goemotions28", FAST))
+    assert len(settings["layers"]) == 4
+    for name, weight in quick.items():
+        number = name.split(".")[3] if ".layer." in name else None
+        origin = name.replace(f".layer.{number}.", f".layer.{settings['layers'][int(number)]}.") if number else name
+        if f"{name.removesuffix('.weight')}.lora_A" in adapter:
+            assert 0 < (weight - whole[origin]).norm() < whole[origin].norm(), name
+        elif not name.startswith("classifier"):
+            assert torch.equal(weight, whole[origin]), name
 
 
 @pytest.mark.parametrize("name", [ADAPTER, SETTINGS, HASHES])
@@ -110,6 +136,7 @@ def test_another_name_is_refused():
 
 def test_the_files_are_small_and_the_first_answer_loads_nothing_heavy():
     assert sum(file.stat().st_size for file in FOLDER.iterdir()) < 2_000_000
+    assert sum(file.stat().st_size for file in FAST_FOLDER.iterdir()) < 4_000_000
     code = """if True:
         import sys
         from emo_nb.model import load_shipped

@@ -33,7 +33,6 @@ from emo_nb.engine.shipped import (
     FOLDER,
     MAX_LENGTH,
     SETTINGS,
-    SHIPPED,
     base_weights,
     classifier_config,
     merge_lora,
@@ -52,6 +51,7 @@ from emo_nb.train import fit
 RUNS = ROOT / "runs" / "shipped"
 SEED = 42
 RANK = 16
+COARSER = ("ekman7", "sentiment4")  # the label sets that have an output layer of their own
 START_ROWS = 10_000  # on which the two starts are compared
 PENALTIES = (0.0, 1e-6, 1e-5, 1e-4, 1e-3)  # on the squared weights of an output layer, of which dev chooses
 Splits = dict[str, pd.DataFrame]
@@ -268,11 +268,13 @@ def coarser(task: str, features: dict[str, np.ndarray], head28: Any, settings28:
     return head, {"head": scores, **others}
 
 
-def write_shipped(folder: Path, tensors: dict[str, torch.Tensor], tasks: dict[str, Any]) -> None:
+def write_shipped(
+    folder: Path, tensors: dict[str, torch.Tensor], tasks: dict[str, Any], rank: int = RANK, **settings: Any
+) -> None:
     "Write the two files that `shipped_checkpoint` reads, and their hashes."
     folder.mkdir(parents=True, exist_ok=True)
     (folder / ADAPTER).write_bytes(save(tensors, {"format": "pt"}))  # save_file would make it private
-    settings = {"encoder": MINILM, "lora_alpha": 2 * RANK, "lora_rank": RANK, "tasks": tasks}
+    settings = {"encoder": MINILM, "lora_alpha": 2 * rank, "lora_rank": rank, **settings, "tasks": tasks}
     (folder / SETTINGS).write_text(json.dumps(settings, indent=1) + "\n")
     write_hashes(folder, (ADAPTER, SETTINGS))
 
@@ -281,26 +283,26 @@ LOADING = f"""    from emo_nb import EmotionClassifier
     EmotionClassifier.from_pretrained("goemotions28").predict_frame(["Thank you so much, you saved my week"])
 
 `pip install "emo_nb[offline]"` brings all that this needs. The folder holds what was trained, in float16: `{ADAPTER}`,
-with LoRA of rank {RANK} and the output layers of the tasks {", ".join(SHIPPED)}; and `{SETTINGS}`, with the labels,
+with LoRA of rank {RANK} and the output layers of the tasks goemotions28, {", ".join(COARSER)}; and `{SETTINGS}`, with the labels,
 temperatures and thresholds. `emo_nb.engine.shipped` merges it into the bundled encoder. `save_pretrained` of the
 classifier writes a plain transformers checkpoint."""
 
 
-def make_card(record: dict[str, Any], labels: list[str], scores: dict[str, Any]) -> str:
-    "The model card, with the scores of the 28 labels, and those of the coarser label sets behind them."
-    best = scores["goemotions28"]["head"]
+def make_card(record: dict[str, Any], labels: list[str], scores: dict[str, Any], loading: str, command: str) -> str:
+    "The model card of a shipped model of the 28 labels, whose training's `record` has seed, files and rows."
     of_run = {"task": "goemotions28", "encoder": "minilm", "multi_label": True, "method": "lora", "split": "official"}
-    of_run |= {"seed": SEED, "labels": labels, "files": record["files"], "rows": record["rows"]}
-    of_run |= {
-        "command": "python tools/ship.py",
-        "calibration": {"temperature": round(best["settings"]["temperature"], 4)},
-    }
-    card = model_card(of_run, {"goemotions": best["test"]}, LOADING, f"`thresholds` in `{SETTINGS}`")
-    lines = ["## The coarser label sets", "", "| task | labels | macro-F1 on test |", "|---|---|---|"]
-    for task in SHIPPED[1:]:
+    of_run |= {name: record[name] for name in ("seed", "files", "rows")} | {"labels": labels, "command": command}
+    of_run |= {"calibration": {"temperature": round(scores["settings"]["temperature"], 4)}}
+    return model_card(of_run, {"goemotions": scores["test"]}, loading, f"`thresholds` in `{SETTINGS}`").rstrip() + "\n"
+
+
+def coarser_scores(scores: dict[str, Any]) -> str:
+    "The part of the model card with the scores of the coarser label sets."
+    lines = ["", "## The coarser label sets", "", "| task | labels | macro-F1 on test |", "|---|---|---|"]
+    for task in COARSER:
         head = scores[task]["head"]
         lines.append(f"| {task} | {', '.join(head['settings']['labels'])} | {format_interval(head['test'])} |")
-    return "\n".join([card.rstrip(), "", *lines, ""])
+    return "\n".join([*lines, ""])
 
 
 def main() -> None:
@@ -316,14 +318,15 @@ def main() -> None:
     head = (tensors["goemotions28.weight"], tensors["goemotions28.bias"])
     logits = {name: head_logits(head, features, splits[name]) for name in ("dev", "test")}
     scores = {"goemotions28": {"head": score(logits, splits, labels)}}
-    for task in SHIPPED[1:]:
+    for task in COARSER:
         (weight, bias), scores[task] = coarser(task, features, head, scores["goemotions28"]["head"]["settings"])
         tensors |= {f"{task}.weight": weight, f"{task}.bias": bias}
     write_shipped(FOLDER, tensors, {task: ways["head"]["settings"] for task, ways in scores.items()})
     shipped = {task: {split: ways["head"][split] for split in ("dev", "test")} for task, ways in scores.items()}
     record = {"seed": SEED, "rows": {name: len(rows) for name, rows in splits.items()}, "files": files}
     (FOLDER / "scores.json").write_text(json.dumps(shipped, indent=1) + "\n")
-    card = make_card(record, labels, scores)
+    card = make_card(record, labels, scores["goemotions28"]["head"], LOADING, "python tools/ship.py")
+    card += coarser_scores(scores)
     (FOLDER / "README.md").write_text(card, encoding="utf-8", newline="\n")
     record |= {"bytes": {file.name: file.stat().st_size for file in sorted(FOLDER.iterdir())}, "training": training}
     record |= {"starts": compare_starts(splits, labels), "scores": scores}

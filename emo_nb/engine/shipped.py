@@ -1,13 +1,16 @@
-"""The model that comes with the package: a LoRA adapter of 1.6 MB on the bundled encoder, and three output layers.
+"""The models that come with the package: a LoRA adapter of 1.6 MB on the bundled encoder, and three output layers.
 
 The adapter was trained on GoEmotions alone by `tools/ship.py`, and stored in float16; one output layer for each of
 GoEmotions' three label sets stands beside it. What they are added to is made of the encoder's own weights, without a
 random number: its six layers, and a seventh that starts as the mean of all tokens (`base_weights`). Merging takes
 numpy and milliseconds, so the first answer waits neither for peft nor for a transformers model to be built.
+
+The quick model is an adapter on that: on four of its seven layers, the added one among them, which `tools/fast.py` trained
+on GoEmotions and on what the whole model says of it.
 """
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,9 +21,11 @@ from ..core import ModelError, first_line, read_json_object
 from ..io.files import file_sha256
 from .checkpoints import Checkpoint, load_config, quiet_transformers
 
-SHIPPED = ("goemotions28", "ekman7", "sentiment4")  # the tasks that there is an output layer for
-SHIPPED_ENCODER = "goemotions28"  # the name of the encoder that they share
+SHIPPED_ENCODER = "goemotions28"  # the name of the encoder that the models of all layers share
+FAST = "goemotions28-fast"
+SHIPPED = (SHIPPED_ENCODER, FAST, "ekman7", "sentiment4")  # the models by name
 FOLDER = Path(__file__).resolve().parents[1] / "shipped" / SHIPPED_ENCODER
+FAST_FOLDER = FOLDER.with_name(FAST)
 ADAPTER, SETTINGS, HASHES = "adapter.safetensors", "settings.json", "SHA256SUMS"
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
 MEAN_SCALE = 4.0  # how many times the mean of all tokens is added to the first one, as in `init_mean_pooling`
@@ -62,11 +67,30 @@ def merge_lora(weights: dict[str, np.ndarray], adapter: dict[str, np.ndarray], s
     return merged
 
 
+def keep_layers(weights: dict[str, np.ndarray], layers: Sequence[int]) -> dict[str, np.ndarray]:
+    "The weights of a BERT encoder without its other layers; those that are kept are numbered anew."
+    kept = {}
+    for name, weight in weights.items():
+        before, layer, after = name.partition("encoder.layer.")
+        number, _, rest = after.partition(".")
+        if layer and int(number) not in layers:
+            continue
+        kept[f"{before}{layer}{layers.index(int(number))}.{rest}" if layer else name] = weight
+    return kept
+
+
+def encoder_weights(encoder: Path, settings: dict[str, Any], tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    "A shipped encoder: the bundled one, or the `layers` that its settings name of the shipped one; LoRA merged in."
+    layers = settings.get("layers")
+    base = keep_layers(encoder_weights(encoder, *read_shipped()), layers) if layers else base_weights(encoder)
+    return merge_lora(base, tensors, lora_scale(settings))
+
+
 def read_shipped(folder: Path = FOLDER) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The shipped settings, and the tensors of the adapter and the output layers.
 
-    The settings are `encoder`, `lora_alpha`, `lora_rank` and, of each of `tasks`, its `labels` in the order of the
-    outputs, its `temperature` and its `thresholds`. Raises `ModelError` where a byte of the two files has changed.
+    The settings are `encoder`, `lora_alpha`, `lora_rank`, `layers` of the quick model and, of each of `tasks`, its
+    `labels` in the order of the outputs, its `temperature` and its `thresholds`. Raises `ModelError` where a byte of the two files has changed.
     """
     from safetensors.numpy import load_file
 
@@ -74,8 +98,8 @@ def read_shipped(folder: Path = FOLDER) -> tuple[dict[str, Any], dict[str, np.nd
     return read_json_object(folder / SETTINGS, ModelError, _REINSTALL), load_file(folder / ADAPTER)
 
 
-def shipped_checkpoint(name: str, encoder: Path, folder: Path = FOLDER) -> Checkpoint:
-    """The shipped model for one of `SHIPPED`, on the bundled encoder's folder: a plain BERT classifier.
+def shipped_checkpoint(name: str, encoder: Path, folder: Path | None = None) -> Checkpoint:
+    """The shipped model of one of the names `SHIPPED`, on the bundled encoder's folder: a plain BERT classifier.
 
     The temperature is in the weights, the thresholds are in the config. Raises `ModelError` where there is no such
     model, or a byte of its files has changed.
@@ -84,11 +108,11 @@ def shipped_checkpoint(name: str, encoder: Path, folder: Path = FOLDER) -> Check
 
     if name not in SHIPPED:
         raise ModelError(f"there is no model {name!r} in the package; choose one of: {', '.join(SHIPPED)}")
-    settings, tensors = read_shipped(folder)
-    task, weights = settings["tasks"][name], merge_lora(base_weights(encoder), tensors, lora_scale(settings))
+    settings, tensors = read_shipped(folder or (FAST_FOLDER if name == FAST else FOLDER))
+    task, weights = settings["tasks"][name], encoder_weights(encoder, settings, tensors)
     for part in ("weight", "bias"):
         weights[f"classifier.{part}"] = tensors[f"{name}.{part}"].astype(np.float32) / np.float32(task["temperature"])
-    config = classifier_config(name, task, encoder)
+    config = classifier_config(name, task, encoder, len(settings.get("layers", ())) or None)
     return Checkpoint(config, {key: torch.from_numpy(weight) for key, weight in weights.items()})
 
 
@@ -97,8 +121,8 @@ def lora_scale(settings: dict[str, Any]) -> float:
     return float(settings["lora_alpha"] / settings["lora_rank"])
 
 
-def classifier_config(name: str, task: dict[str, Any], encoder: Path) -> Any:
-    "The config of a shipped classifier, as `emo_nb.run` leaves that of a model of its own."
+def classifier_config(name: str, task: dict[str, Any], encoder: Path, n_layers: int | None = None) -> Any:
+    "The config of a shipped classifier, as `emo_nb.run` leaves that of a model of its own; by default of seven layers."
     labels = task["labels"]
     with quiet_transformers():
         config = load_config(
@@ -109,7 +133,7 @@ def classifier_config(name: str, task: dict[str, Any], encoder: Path) -> Any:
             hidden_dropout_prob=0.0,
             attention_probs_dropout_prob=0.0,
         )
-    config.num_hidden_layers += 1
+    config.num_hidden_layers = n_layers or config.num_hidden_layers + 1
     config.architectures, config._name_or_path = ["BertForSequenceClassification"], name
     config.emo_nb_encoder, config.emo_nb_head = "minilm", "mean"
     config.emo_nb_temperature, config.emo_nb_thresholds = round(task["temperature"], 4), task["thresholds"]
@@ -148,8 +172,7 @@ def _write_encoder(encoder: Path, target: Path) -> None:
     "Write the merged encoder, its config, the tokenizer and the hashes of all of them."
     from safetensors.numpy import save
 
-    settings, tensors = read_shipped()
-    weights = merge_lora(base_weights(encoder), tensors, lora_scale(settings))
+    weights = encoder_weights(encoder, *read_shipped())
     weights = {name.removeprefix("bert."): weight for name, weight in weights.items()}
     (target / "model.safetensors").write_bytes(save(weights, {"format": "pt"}))  # save_file would make it private
     with quiet_transformers():
