@@ -130,8 +130,11 @@ def bootstrap_weights(groups: pd.Series, n_samples: int = 1000, seed: int = 0) -
     import pandas as pd
 
     codes, names = pd.factorize(groups)
-    drawn = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), size=n_samples)
-    return drawn.astype(np.float32)[:, codes]
+    generator, share = np.random.default_rng(seed), np.full(len(names), 1 / len(names))
+    weights = np.empty((n_samples, len(groups)), np.float32)
+    for sample in weights:  # one at a time, because numpy draws 64-bit numbers
+        sample[:] = generator.multinomial(len(names), share)[codes]
+    return weights
 
 
 def group_keys(rows: pd.DataFrame) -> pd.Series:
