@@ -523,7 +523,7 @@ predict_on_ray(TrainedClassifier.from_pretrained(model), file, out, show_progres
 """
 
 
-def file_of(rows: int, ray_cores: int | None = None) -> dict[str, Any]:
+def file_of(rows: int, ray_cores: int | None = None, model: Path = MODEL) -> dict[str, Any]:
     """A file of texts through `emo-nb predict`, its start included; and the memory that the process took at most.
 
     Or on a Ray cluster of this machine, with workers of so many cores, whose memory is not counted.
@@ -533,9 +533,9 @@ def file_of(rows: int, ray_cores: int | None = None) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         table, out = Path(name) / "in.csv", Path(name) / "out.parquet"
         pd.DataFrame({"text": texts_to_predict(rows)}).to_csv(table, index=False)
-        command = [*COMMAND, "predict", "--model", str(MODEL), "--file", str(table), "--out", str(out)]
+        command = [*COMMAND, "predict", "--model", str(model), "--file", str(table), "--out", str(out)]
         if ray_cores:
-            command = ["-c", ON_RAY, str(MODEL), str(table), str(out), str(ray_cores)]
+            command = ["-c", ON_RAY, str(model), str(table), str(out), str(ray_cores)]
         start = time.perf_counter()
         with subprocess.Popen([sys.executable, *command], stderr=subprocess.DEVNULL) as process:
             _, process.returncode, usage = os.wait4(process.pid, 0)
@@ -672,6 +672,10 @@ PARTS: dict[str, dict[str, Callable[[int], dict[str, Any]]]] = {
             ("predict", (*PREDICTORS, *BULK)),
         )
         for way in ways
+    }
+    | {
+        "a file: emo-nb predict": lambda rows: file_of(20 * rows),
+        "a file: emo-nb predict, exported model": lambda rows: file_of(20 * rows, model=EXPORT),
     },
 }
 

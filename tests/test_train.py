@@ -229,6 +229,7 @@ def test_the_average_of_weights_is_that_of_its_formula_and_survives_a_checkpoint
 INTERRUPTED = """
 import os, signal, sys, time
 from emo_nb.engine.callbacks import DeferredInterrupt
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background begins without it
 try:
     with DeferredInterrupt() as interrupt:
         for i in range(int(sys.argv[1])):

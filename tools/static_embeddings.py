@@ -41,7 +41,7 @@ def train_static(seed: int) -> dict[str, Any]:
         size = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
     return {
         "seed": seed,
-        "train_seconds": round(trained - begin, 1),
+        "training_seconds": round(trained - begin, 1),
         "texts_per_second": round(len(texts["dev"] + texts["test"]) / (predicted - trained)),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "megabytes": round(size / 1e6, 1),
