@@ -90,7 +90,8 @@ def read_shipped(folder: Path = FOLDER) -> tuple[dict[str, Any], dict[str, np.nd
     """The shipped settings, and the tensors of the adapter and the output layers.
 
     The settings are `encoder`, `lora_alpha`, `lora_rank`, `layers` of the quick model and, of each of `tasks`, its
-    `labels` in the order of the outputs, its `temperature` and its `thresholds`. Raises `ModelError` where a byte of the two files has changed.
+    `labels` in the order of the outputs, its `temperature` and its `thresholds`. Raises `ModelError` where a byte of
+    the two files has changed.
     """
     from safetensors.numpy import load_file
 
