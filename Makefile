@@ -6,6 +6,9 @@ BIN    := $(VENV)/bin
 # Modules are compiled when they are first imported, which most of what is installed never is
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check --no-compile -q -c $(PINS)
 
+# Not beside the oldest versions, of which import-linter's own requirement is none
+LINT   := ,lint
+
 # Images of containers set it; each of a hundred processes would compile all that it imports anew
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -32,7 +35,7 @@ $(VENV)/run.ok: settings.ini setup.py constraints.txt
 $(VENV)/dev.ok: settings.ini setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	@echo "Installing emo_nb, and what tests, benchmarks and the site need, into $(VENV) (a few minutes the first time) ..."
-	$(PIP) -e '.[offline,onnx,doubt,remote,ray,dev,bench,docs]'
+	$(PIP) -e '.[offline,onnx,doubt,remote,ray,dev,bench,docs$(LINT)]'
 	@touch $(VENV)/run.ok $@
 
 run: $(VENV)/run.ok ## the main job: both corpora -> a small trained model, a table, three predictions
@@ -56,7 +59,7 @@ test: $(VENV)/dev.ok ## all that CI runs: lint, types, floors, pages, tests, sit
 test-oldest: ## the tests with the oldest versions that settings.ini allows, in an environment of their own
 	@mkdir -p .venv-oldest
 	$(PYTHON) tools/requirements.py --oldest > .venv-oldest/oldest.txt
-	$(MAKE) pytest VENV=.venv-oldest PINS=.venv-oldest/oldest.txt
+	$(MAKE) pytest VENV=.venv-oldest PINS=.venv-oldest/oldest.txt LINT=
 
 test-newest: ## the tests with the newest versions there are, in an environment of their own
 	$(MAKE) pytest VENV=.venv-newest PINS=/dev/null
@@ -78,7 +81,7 @@ check: $(VENV)/dev.ok
 	$(BIN)/ruff format --check emo_nb tests tools bench
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo --no-cache
-	$(BIN)/python tools/requirements.py offline onnx doubt remote ray dev bench peers docs > $(VENV)/requirements.txt
+	$(BIN)/python tools/requirements.py offline onnx doubt remote ray dev lint bench peers docs > $(VENV)/requirements.txt
 	$(BIN)/deptry emo_nb tests bench tools --requirements-files $(VENV)/requirements.txt
 
 audit: $(VENV)/run.ok ## look the pinned versions up among known vulnerabilities (needs the network)

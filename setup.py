@@ -39,7 +39,7 @@ setup(
     package_data={"emo_nb": ["py.typed", "model_card.md", "sample/*", "sample/*/*", "shipped/*/*"]},
     python_requires=f">={cfg['min_python']}",
     install_requires=lines("requirements"),
-    extras_require={extra: lines(f"{extra}_requirements") for extra in ("offline", "doubt", "onnx", "remote", "ray", "dev", "bench", "peers", "docs")},
+    extras_require={extra: lines(f"{extra}_requirements") for extra in ("offline", "doubt", "onnx", "remote", "ray", "dev", "lint", "bench", "peers", "docs")},
     entry_points={
         "console_scripts": lines("console_scripts"),
         "nbdev": [f"{cfg['lib_name']}={cfg['lib_name']}._modidx:d"],

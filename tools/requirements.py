@@ -9,7 +9,7 @@ from configparser import ConfigParser
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-EXTRAS = ("offline", "onnx", "doubt", "remote", "ray", "dev", "bench", "peers", "docs")
+EXTRAS = ("offline", "onnx", "doubt", "remote", "ray", "dev", "lint", "bench", "peers", "docs")
 
 
 def main() -> None:
