@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 # Modules are compiled when they are first imported, which most of what is installed never is
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check --no-compile -q -c $(PINS)
 
-# Not beside the oldest versions, of which import-linter's own requirement is none
+# Left out beside the oldest versions: import-linter needs a newer rich than emo_nb does
 LINT   := ,lint
 
 # Images of containers set it; each of a hundred processes would compile all that it imports anew
