@@ -34,7 +34,7 @@ HELP = {
     "predict": "TEXTS --model --file --format --out --force --threshold --top-k --long-texts --device --dtype",
     "doubt": "--data --text-col --label-col --folds --epochs --encoder --out --force",
     "export": "MODEL --to --int8 --out --force",
-    "evaluate": "DIR --data --text-col --text --label-col --label --map --restrict --out",
+    "evaluate": "MODEL --data --text-col --text --label-col --label --map --restrict --out",
 }
 
 

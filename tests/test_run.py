@@ -193,7 +193,7 @@ def test_predict_takes_any_sequence_of_texts_and_keeps_its_order(classifier, kin
         ([3, "fine", b"bytes"], ["0 (3)", "2 (b'bytes')", "2 of 3"]),
         (pd.DataFrame({"comment": ["fine"], 3: [1]}), ["one of its columns: 'comment', 3"]),
         (pa.table({" text": ["fine"]}), ["one of its columns: ' text'"]),
-        (pa.record_batch({"a": ["fine"]}), ["one of its columns: 'a'"]),
+        (pa.RecordBatch.from_pydict({"a": ["fine"]}), ["one of its columns: 'a'"]),
         (Dataset.from_dict({"text": ["fine"]}), ["one of its columns: 'text'"]),
         ({"text": ["fine"], "label": ["joy"]}, ["a mapping", "one of its columns: 'text', 'label'"]),
         (UserDict(text=["fine"]), ["a mapping", "one of its columns: 'text'"]),
