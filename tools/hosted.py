@@ -130,7 +130,7 @@ def run_story(place: str) -> None:
     if place == "kaggle":  # without internet
         fill_wheels()
         command = [*offline(), str(python), "-c", RUN_FIRST_CELL, str(ROOT / "nbs" / "prototype" / "11_run.ipynb")]
-        subprocess.run(command, env=os.environ | PLACES[place], check=True)
+        subprocess.run(command, env=os.environ | PLACES[place], cwd=folder, check=True)  # where emo_nb is not beside it
     else:
         subprocess.run([*pip, f"emo_nb[offline] @ {build_wheel(WHEELS).as_uri()}"], check=True)
     if "emo_nb" not in (after := installed(python)):
