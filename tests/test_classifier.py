@@ -262,7 +262,7 @@ CHECKS = (
 )
 
 
-@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("check", [check for check in CHECKS if hasattr(estimator_checks, check)])  # some are new
 def test_it_passes_the_checks_of_scikit_learn_that_apply_to_texts(check):
     function = getattr(estimator_checks, check)
     wanted = EmotionClassifier if check == "check_parameters_default_constructible" else EmotionClassifier()
