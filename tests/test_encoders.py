@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterable
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 from encoders import SMALL, TEXTS, make_small, natural_pooling, probabilities_elsewhere
 from helpers import change_json
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedTokenizerFast
+from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
 from emo_nb import EmotionClassifier, ModelError
 from emo_nb.engine.pooling import MEAN_LAYERS, OWN_OPTIONS
@@ -17,7 +18,12 @@ from emo_nb.model import load_tokenizer, new_classifier
 from emo_nb.predict import TrainedClassifier
 
 
-@pytest.mark.parametrize("family", SMALL)
+def known(families: Iterable[str]) -> list[str]:
+    "The architectures that this version of transformers has."
+    return [family for family in families if family in CONFIG_MAPPING]
+
+
+@pytest.mark.parametrize("family", known(SMALL))
 def test_an_encoder_trains_and_what_is_saved_opens_in_transformers_and_in_peft(family, tmp_path):
     folder = make_small(tmp_path / "encoder", family, natural_pooling(family))
     expected, *elsewhere, _ = probabilities_elsewhere(folder, family, tmp_path)
@@ -33,7 +39,7 @@ SENTENCES = [f"{word} text {i}" + " more" * (i % 5) for i in range(8) for word i
 MOODS = ["glad", "cross"] * 8
 
 
-@pytest.mark.parametrize("family", SMALL)
+@pytest.mark.parametrize("family", known(SMALL))
 def test_an_encoder_is_fitted_in_the_machines_own_format_and_what_is_saved_answers_alike(family, tmp_path):
     folder = make_small(tmp_path / "encoder", family, natural_pooling(family))
     fitted = EmotionClassifier(str(folder), epochs=1, show_progress_bar=False).fit(SENTENCES, MOODS)
@@ -84,7 +90,7 @@ def test_a_decoder_reads_the_token_that_its_tokenizer_ends_a_text_with(tmp_path)
         torch.testing.assert_close(model(**other).logits[0], model.score(states))
 
 
-@pytest.mark.parametrize("family", MEAN_LAYERS)
+@pytest.mark.parametrize("family", known(MEAN_LAYERS))
 def test_the_layer_that_is_added_starts_as_the_mean(family, tmp_path):
     folder = make_small(tmp_path, family, "mean_tokens")
     model = new_classifier(folder, ["no", "yes"]).eval()
@@ -100,7 +106,7 @@ def test_the_layer_that_is_added_starts_as_the_mean(family, tmp_path):
 
 
 def test_an_architecture_that_has_a_mean_of_its_own_takes_it(tmp_path):
-    for family in OWN_OPTIONS:
+    for family in known(OWN_OPTIONS):
         model = new_classifier(make_small(tmp_path / family, family, "mean_tokens"), ["no", "yes"])
         assert model.config.classifier_pooling == "mean" and model.config.num_hidden_layers == 2
 
