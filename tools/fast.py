@@ -167,8 +167,7 @@ def ship(name: str, splits: Splits, labels: list[str], files: dict[str, str]) ->
     kept = {FAST: {part: scores[part] for part in ("dev", "test")}}
     (FAST_FOLDER / "scores.json").write_text(json.dumps(kept, indent=1) + "\n")
     record = {"seed": SEED, "rows": {part: len(rows) for part, rows in splits.items()}, "files": files}
-    card = make_card(record, labels, scores, LOADING, f'python tools/fast.py --ship "{name}"')
-    card = card.replace("emo_nb goemotions28\n", f"emo_nb {FAST}\n").replace("# goemotions28\n", f"# {FAST}\n")
+    card = make_card(FAST, record, labels, scores, LOADING, f'python tools/fast.py --ship "{name}"')
     (FAST_FOLDER / "README.md").write_text(card, encoding="utf-8", newline="\n")
     return {
         "student": name,

@@ -288,10 +288,12 @@ temperatures and thresholds. `emo_nb.engine.shipped` merges it into the bundled 
 classifier writes a plain transformers checkpoint."""
 
 
-def make_card(record: dict[str, Any], labels: list[str], scores: dict[str, Any], loading: str, command: str) -> str:
-    "The model card of a shipped model of the 28 labels, whose training's `record` has seed, files and rows."
-    of_run = {"task": "goemotions28", "encoder": "minilm", "multi_label": True, "method": "lora", "split": "official"}
-    of_run |= {name: record[name] for name in ("seed", "files", "rows")} | {"labels": labels, "command": command}
+def make_card(
+    name: str, record: dict[str, Any], labels: list[str], scores: dict[str, Any], loading: str, command: str
+) -> str:
+    "The model card of the shipped model of this name and 28 labels, whose training's `record` has seed, files and rows."
+    of_run = {"task": name, "encoder": "minilm", "multi_label": True, "method": "lora", "split": "official"}
+    of_run |= {key: record[key] for key in ("seed", "files", "rows")} | {"labels": labels, "command": command}
     of_run |= {"calibration": {"temperature": round(scores["settings"]["temperature"], 4)}}
     return model_card(of_run, {"goemotions": scores["test"]}, loading, f"`thresholds` in `{SETTINGS}`").rstrip() + "\n"
 
@@ -325,7 +327,7 @@ def main() -> None:
     shipped = {task: {split: ways["head"][split] for split in ("dev", "test")} for task, ways in scores.items()}
     record = {"seed": SEED, "rows": {name: len(rows) for name, rows in splits.items()}, "files": files}
     (FOLDER / "scores.json").write_text(json.dumps(shipped, indent=1) + "\n")
-    card = make_card(record, labels, scores["goemotions28"]["head"], LOADING, "python tools/ship.py")
+    card = make_card("goemotions28", record, labels, scores["goemotions28"]["head"], LOADING, "python tools/ship.py")
     card += coarser_scores(scores)
     (FOLDER / "README.md").write_text(card, encoding="utf-8", newline="\n")
     record |= {"bytes": {file.name: file.stat().st_size for file in sorted(FOLDER.iterdir())}, "training": training}
