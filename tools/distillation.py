@@ -18,20 +18,17 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import pandas as pd
-from ablations import THRESHOLDS, cross_validated_f1, dev_scores
+from ablations import dev_scores
 from experiments import ROOT, SEEDS, summarize_run, write_result
 from mpnet import find_mpnet
 from scipy.special import expit, logit
 from ship import Logits, Splits, load_task, score
-from sklearn.metrics import f1_score
 
 from emo_nb import SoftTargets
 from emo_nb.classifier.soft_targets import LABEL_SHARE
 from emo_nb.config import Config, TrainConfig
 from emo_nb.corpora import load_corpus, normalize_text
 from emo_nb.encode import TextDataset, encode_labels
-from emo_nb.evaluate import choose_thresholds, decide_labels, fit_temperature
 from emo_nb.io.files import atomic_dir, atomic_file
 from emo_nb.model import find_encoder, load_tokenizer, new_trainable_classifier, save_model
 from emo_nb.predict import TrainedClassifier
@@ -108,10 +105,12 @@ def train_model(
     labels: list[str],
     settings: TrainConfig,
     seed: int = SEEDS[0],  # of the order of the rows; all models begin from one head, so that they can be averaged
+    encoder: Path | None = None,  # MiniLM where it is not named
 ) -> tuple[Any, Any, dict[str, Any]]:
     "A model trained on these texts, its tokenizer, and its history with its speed; dev chooses the epoch."
-    tokenizer, dev = load_tokenizer(find_encoder("minilm"), settings.max_length), splits["dev"]
-    model = new_trainable_classifier(find_encoder("minilm"), labels, settings, SEEDS[0], multi_label=True)
+    encoder, dev = encoder or find_encoder("minilm"), splits["dev"]
+    tokenizer = load_tokenizer(encoder, settings.max_length)
+    model = new_trainable_classifier(encoder, labels, settings, SEEDS[0], multi_label=True)
     data = TextDataset(texts, tokenizer, targets.astype(np.float32), multi_label=True)
     dev_data = TextDataset(list(dev.text), tokenizer, encode_labels(dev.targets, labels), multi_label=True)
     with TemporaryDirectory() as checkpoints:
@@ -158,31 +157,6 @@ def read_logits(folder: Path) -> Logits:
         return {name: arrays[name] for name in ("dev", "test")}
 
 
-def out_of_fold_logits(splits: Splits, labels: list[str], folds: int = 5) -> np.ndarray:
-    """Logits of the training comments, each from a model of the recipe that was not trained on its text; kept in runs/.
-
-    (n_train, n_labels), each model's divided by its temperature, so that thresholds can be chosen on all of them.
-    """
-    kept, train, dev = FOLDER / "out_of_fold.npy", splits["train"], splits["dev"]
-    if kept.exists():
-        return np.load(kept)
-    fold_of = pd.factorize(normalize_text(train.text))[0] % folds
-    logits, dev_truth = np.empty((len(train), len(labels))), encode_labels(dev.targets, labels)
-    for fold in range(folds):
-        print(f"\nfold {fold + 1} of {folds}", flush=True)
-        rows = train[fold_of != fold]
-        targets = encode_labels(rows.targets, labels)
-        model, tokenizer, _ = train_model(
-            list(rows.text), targets, splits, labels, TrainConfig("minilm", "finetune", 2)
-        )
-        classifier = TrainedClassifier(model.cpu().eval(), tokenizer)
-        temperature = fit_temperature(classifier.logits(dev.text), dev_truth, True)
-        logits[fold_of == fold] = classifier.logits(train.text[fold_of == fold]) / temperature
-    with atomic_file(kept) as temporary, open(temporary, "wb") as stream:
-        np.save(stream, logits)
-    return logits
-
-
 def average_weights(folders: list[Path], place: Path, splits: Splits) -> Path:
     "The model whose weights are the mean of several students' that began from one head; Wortsman et al. 2022, 2203.05482."
     if not place.exists():
@@ -221,18 +195,6 @@ def summarize(what: str, folders: list[Path], splits: Splits, labels: list[str])
     }
 
 
-def score_thresholds(folder: Path, splits: Splits, labels: list[str]) -> dict[str, float]:
-    "Macro-F1 of a student on dev, with thresholds from dev's own other rows, and from train's out-of-fold predictions."
-    dev_truth, train_truth = (encode_labels(splits[name].targets, labels) for name in ("dev", "train"))
-    logits, of_train = read_logits(folder)["dev"], expit(out_of_fold_logits(splits, labels))
-    proba = expit(logits / fit_temperature(logits, dev_truth, True))
-    found = {"dev, cross-validated": cross_validated_f1(proba, dev_truth, choose_thresholds)}
-    for name, choose in THRESHOLDS.items():
-        chosen = decide_labels(proba, choose(of_train, train_truth))
-        found[f"out of fold: {name}"] = round(f1_score(dev_truth, chosen, average="macro", zero_division=0), 4)
-    return found
-
-
 def write() -> None:
     "results/distillation.json from what is there."
     started = utc_now()
@@ -254,14 +216,12 @@ def write() -> None:
         "students": rows,
         "files": files,
     }
-    if (FOLDER / "out_of_fold.npy").exists():
-        record["thresholds"] = score_thresholds(student_folder("three epochs", SEEDS[0]), splits, labels)
     write_result("distillation", record, started)
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("step", nargs="?", choices=("teachers", "targets", "students", "folds", "write"))
+    parser.add_argument("step", nargs="?", choices=("teachers", "targets", "students", "write"))
     parser.add_argument(
         "names", nargs="*", metavar="NAME", help="seeds of teachers, or names of students; default: all"
     )
@@ -278,8 +238,6 @@ def main(arguments: list[str] | None = None) -> None:
         for name in names or STUDENTS:
             for seed in STUDENTS[name].seeds:
                 train_student(name, seed, splits, labels)
-    if step in (None, "folds"):
-        out_of_fold_logits(splits, labels)
     if step in (None, "write"):
         write()
 

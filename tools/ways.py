@@ -1,0 +1,199 @@
+"""Ways to a better small classifier that need no teacher: GoEmotions' 28 labels, the recipe and one change at a time.
+
+    python tools/ways.py [WAY ...]      train these and the folds (all where none is named), then write results/ways.json
+
+The recipe over three seeds that begin from one head, and the mean of their weights; raters' votes as targets; an
+encoder that has first guessed masked words of both corpora; thresholds chosen on predictions for the training comments,
+each by a model that has not seen it. What is there in runs/ways/ is not made again. Dev rows choose, test rows report.
+"""
+
+import argparse
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import copy, copytree
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from ablations import THRESHOLDS, cross_validated_f1
+from distillation import average_weights, read_logits, save_logits, summarize, train_model, utterances
+from experiments import ROOT, SEEDS, write_result
+from scipy.special import expit
+from ship import Splits, load_task
+from transformers import AutoModelForMaskedLM, DataCollatorForLanguageModeling, Trainer, TrainingArguments
+
+from emo_nb.config import TrainConfig
+from emo_nb.corpora import load_corpus, normalize_text
+from emo_nb.encode import TextDataset, encode_labels
+from emo_nb.evaluate import fit_temperature
+from emo_nb.io.files import atomic_dir, atomic_file
+from emo_nb.model import find_encoder, load_tokenizer, save_model
+from emo_nb.predict import TrainedClassifier
+from emo_nb.report import utc_now
+
+FOLDER = ROOT / "runs" / "ways"
+SETTINGS = TrainConfig("minilm", "finetune", 2)
+FOLDS = 3
+
+
+@dataclass(frozen=True)
+class Way:
+    "How a model is trained otherwise than by the recipe."
+
+    what: str
+    votes: bool = False  # the raters' votes are part of the targets
+    adapted: bool = False  # the encoder has guessed masked words first
+
+
+WAYS = {
+    "the recipe": Way("full fine-tuning, two epochs; one first output layer for all seeds"),
+    "raters' votes": Way("where a rater's own answer is at hand, it is half of the target", votes=True),
+    "adapted encoder": Way("the encoder first guesses masked words of both corpora's training texts", adapted=True),
+}
+
+
+def rater_votes(splits: Splits, labels: list[str]) -> tuple[np.ndarray, int]:
+    """Targets (n_train, n_labels): half the official labels, half the share of raters; and how many comments have any.
+
+    A rater who gave no label found the comment unclear and is left out.
+    """
+    train = splits["train"]
+    raters = load_corpus("goemotions-raw").frame
+    raters = raters[(raters.labels.map(len) > 0) & raters.group.isin(train.group)]
+    votes = pd.DataFrame(encode_labels(raters.labels, labels), index=raters.group.to_numpy()).groupby(level=0).mean()
+    targets = encode_labels(train.targets, labels).astype(np.float32)
+    place = pd.Series(np.arange(len(train)), index=train.group.to_numpy())[votes.index]
+    targets[place] = (targets[place] + votes.to_numpy()) / 2
+    return targets, len(votes)
+
+
+def adapted_encoder(splits: Splits) -> Path:
+    "The folder of MiniLM after one epoch of masked words; Gururangan et al. 2020, arXiv 2004.10964."
+    place, minilm = FOLDER / "encoder", find_encoder("minilm")
+    if place.exists():
+        return place
+    tokenizer, model = load_tokenizer(minilm, SETTINGS.max_length), AutoModelForMaskedLM.from_pretrained(minilm)
+    data = TextDataset([*splits["train"].text, *utterances()], tokenizer)
+    with TemporaryDirectory() as temporary, atomic_dir(place, "config.json") as folder:
+        arguments = TrainingArguments(
+            temporary,
+            num_train_epochs=1,
+            per_device_train_batch_size=64,
+            learning_rate=1e-4,
+            warmup_steps=100,
+            train_sampling_strategy="group_by_length",
+            use_cpu=not torch.cuda.is_available(),
+            bf16=True,
+            save_strategy="no",
+            report_to="none",
+            seed=SEEDS[0],
+        )
+        Trainer(model, arguments, DataCollatorForLanguageModeling(tokenizer), data).train()
+        copytree(minilm, folder, dirs_exist_ok=True)
+        model.base_model.save_pretrained(temporary)
+        copy(Path(temporary, "model.safetensors"), folder / "model.safetensors")
+    return place
+
+
+def train_way(name: str, seed: int, splits: Splits, labels: list[str]) -> Path:
+    "The folder of a model, trained where it is not there yet: its weights, its history, its logits of dev and test."
+    way, folder = WAYS[name], way_folder(name, seed)
+    if folder.exists():
+        return folder
+    print(f"\n{name}, seed {seed}: {way.what}", flush=True)
+    targets = rater_votes(splits, labels)[0] if way.votes else encode_labels(splits["train"].targets, labels)
+    encoder = adapted_encoder(splits) if way.adapted else None
+    model, tokenizer, history = train_model(
+        list(splits["train"].text), targets, splits, labels, SETTINGS, seed, encoder
+    )
+    with atomic_dir(folder, "model") as place:
+        save_logits(TrainedClassifier(save_model(model, tokenizer, place).cpu().eval(), tokenizer), place, splits)
+        (place / "history.json").write_text(json.dumps(history))
+    return folder
+
+
+def way_folder(name: str, seed: int) -> Path:
+    return FOLDER / f"{name.replace(chr(39), '').replace(' ', '_')}-{seed}"
+
+
+def out_of_fold_logits(splits: Splits, labels: list[str]) -> np.ndarray:
+    """Logits of the training comments, each from a model of the recipe that was not trained on its text; kept in runs/.
+
+    (n_train, n_labels), each model's divided by its temperature, so that thresholds can be chosen on all of them.
+    """
+    kept, train, dev = FOLDER / "out_of_fold.npy", splits["train"], splits["dev"]
+    if kept.exists():
+        return np.load(kept)
+    fold_of = pd.factorize(normalize_text(train.text))[0] % FOLDS
+    logits, dev_truth = np.empty((len(train), len(labels))), encode_labels(dev.targets, labels)
+    for fold in range(FOLDS):
+        print(f"\nfold {fold + 1} of {FOLDS}", flush=True)
+        rows = train[fold_of != fold]
+        targets = encode_labels(rows.targets, labels)
+        model, tokenizer, _ = train_model(list(rows.text), targets, splits, labels, SETTINGS)
+        classifier = TrainedClassifier(model.cpu().eval(), tokenizer)
+        temperature = fit_temperature(classifier.logits(dev.text), dev_truth, True)
+        logits[fold_of == fold] = classifier.logits(train.text[fold_of == fold]) / temperature
+    with atomic_file(kept) as temporary, open(temporary, "wb") as stream:
+        np.save(stream, logits)
+    return logits
+
+
+def score_thresholds(folders: list[Path], splits: Splits, labels: list[str]) -> dict[str, dict[str, list[float]]]:
+    """Macro-F1 on dev for each way to choose thresholds, one score a seed.
+
+    `dev`: each fifth of the rows gets those chosen on the others; `train and dev`: the predictions for the training
+    comments are added to the others.
+    """
+    truth, train_truth = (encode_labels(splits[name].targets, labels) for name in ("dev", "train"))
+    logits, of_train = [read_logits(folder)["dev"] for folder in folders], expit(out_of_fold_logits(splits, labels))
+    probas = [expit(one / fit_temperature(one, truth, True)) for one in logits]
+    found: dict[str, dict[str, list[float]]] = {"dev": {}, "train and dev": {}}
+    for name, choose in THRESHOLDS.items():
+
+        def choose_on_all(proba: np.ndarray, of_dev: np.ndarray, choose: Any = choose) -> np.ndarray:
+            return choose(np.concatenate([of_train, proba]), np.concatenate([train_truth, of_dev]))
+
+        found["dev"][name] = [cross_validated_f1(proba, truth, choose) for proba in probas]
+        found["train and dev"][name] = [cross_validated_f1(proba, truth, choose_on_all) for proba in probas]
+    return found
+
+
+def write() -> None:
+    "results/ways.json from what is there."
+    started = utc_now()
+    splits, labels, files = load_task()
+    rows = {}
+    found = {name: [folder for seed in SEEDS if (folder := way_folder(name, seed)).exists()] for name in WAYS}
+    for name, folders in found.items():
+        if folders:
+            rows[name] = summarize(WAYS[name].what, folders, splits, labels)
+        if len(folders) > 1:
+            mean = average_weights(folders, way_folder(name, 0), splits)
+            rows[f"{name}, weights averaged"] = summarize("the mean of the seeds' weights", [mean], splits, labels)
+    record = {
+        "rows": {"train": len(splits["train"]), "with_votes": rater_votes(splits, labels)[1]},
+        "ways": rows,
+        "thresholds": score_thresholds(found["the recipe"], splits, labels),
+        "files": files,
+    }
+    write_result("ways", record, started, "python tools/ways.py")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="WAY", help=f"one of: {', '.join(WAYS)}")
+    names = parser.parse_args(arguments).names or list(WAYS)
+    splits, labels, _ = load_task()
+    for seed in SEEDS:
+        for name in names:
+            train_way(name, seed, splits, labels)
+    out_of_fold_logits(splits, labels)
+    write()
+
+
+if __name__ == "__main__":
+    main()
