@@ -552,7 +552,7 @@ def of_length(tokens: int) -> dict[str, Any]:
     from emo_nb.predict import MAX_BATCH_TOKENS, TrainedClassifier, batched_logits
 
     classifier = TrainedClassifier.from_pretrained(MODEL)
-    model = prepare_for_inference(classifier.checkpoint, classifier.bulk)
+    model = prepare_for_inference(classifier.checkpoint, classifier.backends.bulk)
     ids = [[101, *[2204] * (tokens - 2), 102]] * (100 * MAX_BATCH_TOKENS // tokens)
     start = time.perf_counter()
     batched_logits(model, ids)

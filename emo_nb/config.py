@@ -14,14 +14,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, create_model
 
-from .core import ConfigError
+from .core import ConfigError, Dtype
 from .io.schema import check_record
 from .taxonomy import Unit
 
 Method = Literal["lora", "finetune"]
 Split = Literal["group", "study", "official"]
 Device = Literal["cpu", "cuda", "mps", "xpu"]
-Dtype = Literal["float32", "bfloat16", "float16"]
 Attention = Literal["eager", "sdpa"]
 Unlabelled = Literal["negative", "drop"]
 

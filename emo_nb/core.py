@@ -5,9 +5,11 @@ import logging
 import sys
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 logger = logging.getLogger("emo_nb")
+
+Dtype = Literal["float32", "bfloat16", "float16"]  # number formats in which models are computed and stored
 
 # The columns of a table of predictions; no label may be called like one of them.
 RESERVED_COLUMNS = frozenset(

@@ -5,12 +5,14 @@
 # %% auto #0
 __all__ = ['COLUMNS', 'FORMS', 'as_tidy', 'check_tidy', 'official_split', 'goemotions_splits', 'goemotions_raters',
            'empathetic_utterances', 'is_speaker', 'empathetic_prompts', 'empathetic_speakers', 'empathetic_dialogues',
-           'recognize_form', 'ReadResult', 'read_corpus', 'load_corpus', 'normalize_text', 'read_table']
+           'recognize_form', 'ReadResult', 'read_corpus', 'load_corpus', 'normalize_text', 'read_table',
+           'label_overview']
 
 # %% ../nbs/feasibility/03_corpora.ipynb #1bf425b9
 import hashlib
 import io
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -302,3 +304,65 @@ def read_table(
     rows = table.rows.assign(corpus=name or path.resolve().stem or "custom", role="comment")
     result = _account_for(rows, table.refused, table.layout, _file_hashes(table.contents), table.total, path)
     return replace(result, notes=tuple(table.notes))
+
+# %% ../nbs/feasibility/03_corpora.ipynb #71ab58df
+_MISSING = {"nan", "none", "null", "nil", "na", "n/a", "#n/a", "<na>", "nat", "missing", "-", "--", "?", "."}
+_JOINTS = (",", ";", "/", "+", "&")  # what people write between labels; `|` always separates
+
+
+def _plain_label(label: str) -> str:
+    "A label without what people write differently: case, kinds of blanks, punctuation at its end, decimals of zero."
+    label = " ".join(unicodedata.normalize("NFKC", label).casefold().split()).rstrip(".,;:!?").rstrip()
+    return re.sub(r"^([+-]?\d+)[.,]0+$", r"\1", label)
+
+
+def _difference(label: str, other: str) -> str:
+    "In what two labels differ that `_plain_label` makes the same."
+    if label.casefold() == other.casefold():
+        return "case"
+    if "".join(label.split()).casefold() == "".join(other.split()).casefold():
+        return "blanks"
+    return "its spelling"
+
+
+def _is_joined(label: str, joint: str) -> bool:
+    "Whether all parts of a label could be labels: words of letters."
+    return all(re.fullmatch(r"[^\W\d_]+(?: [^\W\d_]+)*", part.strip()) for part in label.split(joint))
+
+
+def _label_hints(label: str, counts: pd.Series, alike: list[str]) -> str:
+    "What looks odd about a label; `alike` are all labels that are the same but for details."
+    hints = []
+    if others := [other for other in alike if other != label]:
+        most = max(others, key=counts.get)
+        hints.append(
+            f"like {most!r} ({counts[most]:,} {'row' if counts[most] == 1 else 'rows'}) but for {_difference(label, most)}"
+        )
+    if label.casefold() in _MISSING:
+        hints.append("reads like a missing value: if it is one, empty these cells")
+    elif re.fullmatch(r"[+-]?\d+(\.\d+)?", label):
+        hints.append("a number: name it with --label-names")
+    elif joint := next((one for one in _JOINTS if one in label and _is_joined(label, one)), ""):
+        hints.append(f"holds {joint!r}: several labels? pass --label-sep {joint!r}")
+    if counts[label] == 1:
+        hints.append("a single row")
+    return "; ".join(hints)
+
+# %% ../nbs/feasibility/03_corpora.ipynb #8a9e0d25
+def label_overview(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row for each label of a tidy frame, the most frequent first: `rows`, an `example` of its texts, and a `hint`.
+
+    An example is cut at 60 characters. The hint is empty where nothing looks odd. Rows without a label are the last.
+    """
+    counts = frame.labels.explode().dropna().value_counts().rename("rows")
+    first = frame[["text", "labels"]].explode("labels").drop_duplicates("labels").set_index("labels").text
+    alike: dict[str, list[str]] = {}
+    for label in counts.index:
+        alike.setdefault(_plain_label(label), []).append(label)
+    hints = [_label_hints(label, counts, alike[_plain_label(label)]) for label in counts.index]
+    table = pd.DataFrame({"rows": counts, "example": first.reindex(counts.index), "hint": hints})
+    if unlabelled := int((frame.labels.map(len) == 0).sum()):
+        hint = "negatives: none of the labels; to drop these rows, pass --unlabelled drop"
+        table.loc["(no label)"] = [unlabelled, frame.text[frame.labels.map(len) == 0].iloc[0], hint]
+    short = table.example.str.split().str.join(" ").map(lambda text: text if len(text) <= 60 else text[:59] + "…")
+    return table.assign(example=short).rename_axis("label")

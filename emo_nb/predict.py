@@ -15,12 +15,11 @@ from copy import deepcopy
 from numbers import Integral, Real
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
-from .config import Dtype
-from .core import ConfigError, ModelError, TextError, logger
+from .core import ConfigError, Dtype, ModelError, TextError, logger
 from .encode import decode_labels, join_labels, pad_batch, token_batches
 from .engine.checkpoints import Checkpoint, is_multi_label, label_names, quiet_transformers, saved_thresholds
 from .engine.device import Backend, check_dtype, choose_backend, use_one_thread_after_fork
@@ -37,8 +36,8 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['MAX_LENGTH', 'LongTexts', 'MAX_BATCH_TOKENS', 'FEW_TOKENS', 'BULK_TEXTS', 'check_texts', 'tokenize_texts',
            'one_length_warning', 'check_long_texts', 'tokenize_windows', 'pool_windows', 'count_left_out',
-           'batched_logits', 'choose_backends', 'PreparedModels', 'TextScorer', 'resolve_thresholds', 'check_top_k',
-           'answer_table', 'LabelScorer', 'TrainedClassifier', 'calibrate_model']
+           'batched_logits', 'Backends', 'choose_backends', 'PreparedModels', 'TextScorer', 'resolve_thresholds',
+           'check_top_k', 'answer_table', 'LabelScorer', 'TrainedClassifier', 'calibrate_model']
 
 # %% ../nbs/prototype/10_predict.ipynb #b1c20a02
 def _list_entries(texts: Any) -> list[Any]:
@@ -235,10 +234,20 @@ FEW_TOKENS = 48  # in all texts together: on a CPU, so few are computed with wei
 BULK_TEXTS = 1000  # more texts than this are computed in the machine's fastest number format
 
 
-def choose_backends(device: str | None = None, dtype: str | None = None) -> tuple[Backend, Backend, Backend]:
-    "With what to compute few texts, some, and many. Raises `ConfigError` for an impossible device or number format."
-    bulk, exact = choose_backend(device, dtype), choose_backend(device, dtype or "float32")
-    return choose_backend("cpu", dtype or "float16") if bulk.device == "cpu" else exact, exact, bulk
+class Backends(NamedTuple):
+    "With what to compute few texts, some, and many; the last also trains."
+
+    few: Backend
+    exact: Backend
+    bulk: Backend
+
+
+def choose_backends(device: str | None = None, dtype: str | None = None, attention: str | None = None) -> Backends:
+    "What suits this machine, or what is asked for. Raises `ConfigError` for what cannot be."
+    bulk, exact = (choose_backend(device, one, attention) for one in (dtype, dtype or "float32"))
+    return Backends(
+        choose_backend("cpu", dtype or "float16", attention) if bulk.device == "cpu" else exact, exact, bulk
+    )
 
 
 _PREPARING = Lock()  # threads that share a classifier lay out its weights once
@@ -283,13 +292,15 @@ class TextScorer:
         device: str | None = None,
         dtype: str | None = None,
         long_texts: LongTexts = "truncate",
+        backends: Backends | None = None,  # where they are chosen already, by device and dtype
     ):
         check_long_texts(long_texts)
         known = isinstance(model, (Checkpoint, OnnxCheckpoint))
         checkpoint = model if known else Checkpoint(model.config, model=model)
         self.checkpoint, self.config, self.tokenizer = checkpoint, checkpoint.config, tokenizer
-        is_exported = isinstance(model, OnnxCheckpoint)
-        self.few, self.exact, self.bulk = (ONNX_BACKEND,) * 3 if is_exported else choose_backends(device, dtype)
+        if isinstance(model, OnnxCheckpoint):
+            backends = Backends(ONNX_BACKEND, ONNX_BACKEND, ONNX_BACKEND)
+        self.backends = backends or choose_backends(device, dtype)
         self.device, self.dtype, self.long_texts = device, dtype, long_texts
         self.max_length = min(tokenizer.model_max_length, MAX_LENGTH)
         self._prepared = PreparedModels(checkpoint)
@@ -306,7 +317,8 @@ class TextScorer:
         from tqdm.auto import tqdm
 
         are_few = sum(map(len, ids)) <= FEW_TOKENS
-        backend = self.bulk if len(ids) > BULK_TEXTS else self.few if are_few else self.exact
+        of = self.backends
+        backend = of.bulk if len(ids) > BULK_TEXTS else of.few if are_few else of.exact
         with tqdm(total=len(ids), unit="text", disable=not show_progress_bar) as bar:
             return self._prepared.logits(ids, backend, max_batch_tokens, bar)
 
@@ -421,9 +433,9 @@ class TrainedClassifier(LabelScorer):
             if (device or "cpu", dtype or "float32") != ("cpu", "float32"):
                 raise ConfigError(f"{name} is an exported model, which computes as it is; leave device and dtype out")
             return cls(*open_export(name), long_texts=long_texts)
-        if device or dtype:
-            choose_backend(device, dtype)  # an impossible one is refused before anything is read
-        return cls(*find_classifier(name), device, dtype, long_texts)
+        # an impossible one is refused before anything is read
+        backends = choose_backends(device, dtype) if device or dtype else None
+        return cls(*find_classifier(name), device, dtype, long_texts, backends)
 
     load = from_pretrained  # the name in earlier versions
 
@@ -447,7 +459,9 @@ class TrainedClassifier(LabelScorer):
 
     def for_bulk(self) -> TrainedClassifier:
         "The same classifier, computing any number of texts in the machine's fastest number format."
-        return TrainedClassifier(self.checkpoint, self.tokenizer, self.bulk.device, self.bulk.dtype, self.long_texts)
+        bulk = self.backends.bulk
+        how = (bulk.device, bulk.dtype, self.long_texts, Backends(bulk, bulk, bulk))
+        return TrainedClassifier(self.checkpoint, self.tokenizer, *how)
 
     def predict_frame(
         self,

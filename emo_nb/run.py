@@ -21,13 +21,12 @@ import pandas as pd
 
 from .config import CORPORA, Config
 from .core import ConfigError, DataError, logger
-from .corpora import FORMS, ReadResult, load_corpus, normalize_text, read_table
+from .corpora import FORMS, ReadResult, label_overview, load_corpus, normalize_text, read_table
 from .encode import TextDataset, encode_labels
 from .engine.callbacks import last_checkpoint
-from .engine.device import Backend, check_can_train, choose_backend
+from .engine.device import check_can_train
 from .engine.processes import distributed_rank
 from .evaluate import calibration_curve, calibration_error, prediction_table, probabilities, truth_and_predicted
-from .explore import label_overview
 from .io.archives import read_files
 from .io.files import atomic_dir, check_output_dir, partial_dir
 from .io.readers import open_table
@@ -39,7 +38,7 @@ from emo_nb.model import (
     new_trainable_classifier,
     save_model,
 )
-from .predict import TrainedClassifier, count_left_out, one_length_warning
+from .predict import Backends, TrainedClassifier, choose_backends, count_left_out, one_length_warning
 from .prepare import SPLITS, balance, deduplicate, map_labels, sample_per_label, split_rows
 from .report import Run, open_run, provenance, run_figures, utc_now, write_figures, write_run
 from .sources import FILE_PATTERNS, resolve_path, search_folder
@@ -362,7 +361,7 @@ def _train(
     splits: dict[str, pd.DataFrame],
     labels: list[str],
     config: Config,
-    backend: Backend,
+    backends: Backends,
     folder: Path,  # for checkpoints
 ) -> pd.DataFrame:
     "Fit on train; choose epoch, temperature and thresholds on dev. Returns the history, one row an epoch."
@@ -373,9 +372,9 @@ def _train(
     truth = {name: encode_labels(splits[name].targets, labels) for name in ("train", "dev")}
     train, dev = (TextDataset(list(splits[name].text), tokenizer, truth[name], multi_label) for name in truth)
     progress = config.show_progress_bar
-    history = fit(model, tokenizer, train, dev, folder, config.train, config.seed, None, backend, progress)
+    history = fit(model, tokenizer, train, dev, folder, config.train, config.seed, None, backends.bulk, progress)
     if not rank:
-        classifier = TrainedClassifier(model, tokenizer, config.device, config.dtype)
+        classifier = TrainedClassifier(model, tokenizer, config.device, config.dtype, backends=backends)
         classifier.calibrate(splits["dev"].text, truth["dev"])
     return history
 
@@ -443,9 +442,9 @@ def run_experiment(config: Config) -> Run | None:
     if config.out:
         check_output_dir(config.run_dir, "metrics.json", config.force)  # sooner known than data are downloaded
     config, started = _as_custom(config), utc_now()
-    out, backend = config.run_dir, choose_backend(config.device, config.dtype, config.attention)
+    out, backends = config.run_dir, choose_backends(config.device, config.dtype, config.attention)
     check_output_dir(out, "metrics.json", config.force)
-    check_can_train(backend)
+    check_can_train(backends.bulk)
     config, encoder, tokenizer, examples = _load_parts(config)
     splits, left_out = _split_and_count(examples.rows, examples.task, config)
     task = examples.task
@@ -455,12 +454,12 @@ def run_experiment(config: Config) -> Run | None:
     _log_truncated(splits, tokenizer)
     job = {"data files": examples.files, "number of processes": world_size}
     with _checkpoint_dir(config, out, job) as folder, one_length_warning(is_said=True):
-        history = _train(model, tokenizer, splits, record["labels"], config, backend, folder)
+        history = _train(model, tokenizer, splits, record["labels"], config, backends, folder)
         if rank:
             return None
         record |= history.attrs | {"train_seconds": round((utc_now() - started).total_seconds(), 1)}
         with atomic_dir(out, "metrics.json", config.force) as run_dir:
             model = save_model(model, tokenizer, run_dir)
-            classifier = TrainedClassifier(model, tokenizer, config.device, config.dtype)
+            classifier = TrainedClassifier(model, tokenizer, config.device, config.dtype, backends=backends)
             _test_and_write(run_dir, classifier, examples.rows, splits, record, history, started)
     return open_run(out)

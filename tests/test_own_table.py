@@ -9,9 +9,8 @@ import pytest
 from helpers import COMMAND, check_mistake, plain, write_own
 
 from emo_nb import Config, ConfigError, evaluate_run, open_run
-from emo_nb.corpora import as_tidy, read_table
+from emo_nb.corpora import as_tidy, label_overview, read_table
 from emo_nb.evaluate import restrict_predictions
-from emo_nb.explore import label_overview
 from emo_nb.report import Run
 from emo_nb.run import load_examples, make_splits
 

@@ -11,16 +11,18 @@ import pandas as pd
 from sklearn import exceptions
 from sklearn.base import BaseEstimator, ClassifierMixin
 
-from ..config import Dtype, Method, TrainConfig
-from ..core import ConfigError, DataError, ModelError, first_line, is_interactive, logger
+from ..config import Method, TrainConfig
+from ..core import ConfigError, DataError, Dtype, ModelError, first_line, is_interactive, logger
 from ..evaluate import SCORES, compute_metrics, decide_labels, prediction_table
 from ..predict import (
     BULK_TEXTS,
     MAX_BATCH_TOKENS,
+    Backends,
     LongTexts,
     TrainedClassifier,
     check_long_texts,
     check_texts,
+    choose_backends,
     count_left_out,
     one_length_warning,
 )
@@ -30,8 +32,6 @@ from .soft_targets import Lessons, Teacher, make_lessons
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from ..engine.device import Backend
 
 Thresholds = float | Mapping[str, float]
 
@@ -196,7 +196,7 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):
         Raises `TextError`, `DataError` or `ConfigError` before any training where texts, labels or settings cannot be
         used. What was done with the rows is logged to `emo_nb`, at level INFO.
         """
-        settings, backend = self._settings(), self._backend()
+        settings, backends = self._settings(), self._backends()
         examples = read_examples(texts, labels, self.multi_label, groups)
         check_can_learn(examples.labels)
         weights = loss_weights(examples.labels, self.class_weight, sample_weight)
@@ -208,7 +208,7 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):
             train, dev = examples, read_eval_set(eval_set, examples)
         log_examples(train, dev)
         lessons = make_lessons(train, weights, teacher, unlabelled)
-        trained, history = self._train(lessons, dev, settings, backend)
+        trained, history = self._train(lessons, dev, settings, backends)
         if examples.labels.classes.dtype.kind != "U":
             trained.config.emo_nb_classes = examples.labels.classes.tolist()
         self.trained_, self.classes_, self.history_ = trained, examples.labels.classes, history
@@ -230,19 +230,19 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):
             raise ConfigError(f"random_state is a whole number from 0 on, not {self.random_state!r}; give one")
         return TrainConfig(**{setting.name: getattr(self, setting.name) for setting in fields(TrainConfig)})
 
-    def _backend(self) -> "Backend":
-        from ..engine.device import check_can_train, choose_backend
+    def _backends(self) -> Backends:
+        from ..engine.device import check_can_train
 
-        backend = choose_backend(self.device, self.dtype)
-        check_can_train(backend)
-        return backend
+        backends = choose_backends(self.device, self.dtype)
+        check_can_train(backends.bulk)
+        return backends
 
     def _train(
         self,
         train: Lessons,
         dev: Examples,
         settings: TrainConfig,
-        backend: "Backend",
+        backends: Backends,
     ) -> tuple[TrainedClassifier, pd.DataFrame]:
         "A new model, fitted on train and calibrated on dev, and its history."
         from ..encode import TextDataset
@@ -259,10 +259,12 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):
         data = TextDataset(train.texts, tokenizer, train.targets, multi_label, train.weights)
         dev_data = TextDataset(dev.texts, tokenizer, dev.labels.matrix, multi_label)
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as checkpoints:
-            seed, bar = int(self.random_state), self._shows_bar()
-            history = fit(model, tokenizer, data, dev_data, Path(checkpoints), settings, seed, None, backend, bar)
+            seed = int(self.random_state)
+            place, bar = Path(checkpoints), self._shows_bar()
+            history = fit(model, tokenizer, data, dev_data, place, settings, seed, None, backends.bulk, bar)
         model = model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
-        trained = TrainedClassifier(model.cpu().eval(), tokenizer, self.device, self.dtype, self.long_texts)
+        model = model.cpu().eval()
+        trained = TrainedClassifier(model, tokenizer, self.device, self.dtype, self.long_texts, backends)
         with one_length_warning(is_said=True):
             trained.calibrate(dev.texts, dev.labels.matrix)
         if self.long_texts == "windows":

@@ -66,8 +66,7 @@ def explore(
 def read_own_table(data: str, columns: dict[str, Any]) -> "pd.DataFrame | None":
     "A table of the user's own, once what was read, refused and labelled is printed; None where `data` is a corpus."
     from ..config import Config
-    from ..corpora import read_table
-    from ..explore import label_overview
+    from ..corpora import label_overview, read_table
     from ..run import is_own_table
 
     if not is_own_table(Config(data=data, **columns)):

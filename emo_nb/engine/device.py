@@ -10,9 +10,9 @@ import os
 import platform
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, get_args
 
-from ..core import ConfigError, warn_once
+from ..core import ConfigError, Dtype, warn_once
 from .threads import check_threads
 
 ACCELERATORS = ("cuda", "mps", "xpu")  # torch's names of the GPUs that are used
@@ -67,9 +67,8 @@ def choose_backend(device: str | None = None, dtype: str | None = None, attentio
 
 def check_dtype(dtype: str | None) -> None:
     "Raise `ConfigError` for a number format that models are not computed or stored in."
-    known = ("float32", "bfloat16", "float16")
-    if dtype not in (None, *known):
-        raise ConfigError(f"there is no number format {dtype!r}; choose one of: {', '.join(known)}")
+    if dtype not in (None, *get_args(Dtype)):
+        raise ConfigError(f"there is no number format {dtype!r}; choose one of: {', '.join(get_args(Dtype))}")
 
 
 def best_cpu_dtype() -> tuple[str, str]:

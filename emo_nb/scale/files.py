@@ -143,7 +143,7 @@ def job_settings(
         "choice of columns": keep if isinstance(keep, str) else list(keep),
         "model": classifier.checkpoint.sha256(),
         "format": file_format,
-        "number format": f"{classifier.bulk.dtype} on {classifier.bulk.device}",
+        "number format": f"{classifier.backends.bulk.dtype} on {classifier.backends.bulk.device}",
         "texts a part": PART_ROWS,
         "long texts": classifier.long_texts,
         **{name: value for name, value in answers.items() if value},

@@ -159,7 +159,7 @@ def worker_options(trained: TrainedClassifier, cores: int | None, *arguments: An
         "fn_constructor_args": (model, *arguments),
         "compute": ray.data.ActorPoolStrategy(min_size=1, initial_size=workers, max_size=workers),
         "num_cpus": cores,
-        "num_gpus": 1 if trained.bulk.device.startswith("cuda") else 0,
+        "num_gpus": 1 if trained.backends.bulk.device.startswith("cuda") else 0,
     }
 
 
