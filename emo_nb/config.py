@@ -84,7 +84,7 @@ class Config:
     label_sep: str | None = None  # what separates several labels in a cell, or "none"; found by the reader
     label_names: tuple[str, ...] | str | None = None  # names of labels that are numbers, from 0 on; or a file of them
     group_col: str | None = None  # of your own table: rows with the same value stay on one side of a split
-    unlabelled: Unlabelled | None = None  # rows without a label; negative where rows may have several labels
+    unlabelled: Unlabelled | None = None  # rows without a label; negative where they are marked so, and not blank
     label_map: dict[str, str] | None = None  # from the labels of your own table to those of the task, or to new ones
     preset: str = "small"  # the name of the values that this Config started from
     train_rows_per_label: _Count | None = 600  # in each corpus; None takes all

@@ -292,7 +292,7 @@ def read_table(
     label_sep: str | None = None,  # between labels in one cell: by default |, ; or ,; `none` where there is none
     label_names: str | Sequence[str] | dict[str, str] | None = None,  # for labels that are numbers; may be a file
     split_col: str | None = None,  # says train, dev or test; by default one called `split`, or the files' names
-    unlabelled: str | None = None,  # rows without a label in a table of several: `negative` (default) or `drop`
+    unlabelled: str | None = None,  # rows without a label: `negative`, `drop`, or None: as they are marked
 ) -> ReadResult:
     """Read a table of your own, CSV, TSV, JSON or Parquet, into the tidy frame.
 

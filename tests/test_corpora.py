@@ -223,7 +223,7 @@ UNUSABLE = {  # for a corpus; as a table of one's own, with the reason
     "corpus not in UTF-8": ("train.csv", UTTERANCES + b"c1,1,sad,p,7,caf\xe9,,\n", NO_TEXT),
     "no text column": ("own.csv", b"words,label\na,x\n", NO_TEXT, "'words', 'label'"),
     "no label column": ("own.csv", b"text,words\na,x\n", NO_LABEL),
-    "no label": ("own.csv", b"text,label\na,\n", "no usable row", "no label"),
+    "no label": ("own.csv", b"text,label\na,\n", "no usable row", "not labelled (a blank)"),
     "a column twice": ("own.csv", b"text,text,label\na,b,x\n", "has the column 'text' twice"),
     "Latin-1": ("own.csv", "text;gefühl\na;x\n".encode("latin-1"), NO_LABEL),
     "half of UTF-16": ("own.csv", "text,label\na,x\n".encode("utf-16")[:-1], "damaged UTF-16"),

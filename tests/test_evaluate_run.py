@@ -12,7 +12,7 @@ from emo_nb import Config, evaluate_run, open_run, run_experiment
 from emo_nb.evaluate import compute_metrics
 
 OWN = ("--text", "words", "--label", "mood")
-MOODS = ["glad", "glad", "furious", "furious", "down", "curious", "glad|curious", "puzzled", ""]
+MOODS = ["glad", "glad", "furious", "furious", "down", "curious", "glad|curious", "puzzled", "[]"]
 MAP = {"glad": "positive", "furious": "negative", "down": "negative", "curious": "ambiguous", "never used": "neutral"}
 AMBIGUOUS = {"6", "7", "22", "26"}  # confusion, curiosity, realization, surprise
 

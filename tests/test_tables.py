@@ -216,12 +216,16 @@ def test_a_column_for_each_label_is_read_and_a_blank_is_no_zero(tmp_path):
     assert rows(clean, "text") == rows(clean) == [("a", ("joy",)), ("b", ("anger",))]
 
 
-def test_a_row_without_a_label_in_a_table_of_several_is_a_negative_unless_the_user_says_otherwise(tmp_path):
+def test_an_empty_list_is_a_negative_and_a_blank_is_not_labelled_unless_the_user_says_otherwise(tmp_path):
     path = write(tmp_path, "own.csv", "text,label\na,joy|love\nb,\nc,[]\nd,nan\n")
-    assert rows(path, "text", "label") == [("a", ("joy", "love")), ("b", ()), ("c", ())]
-    assert any(note.startswith("rows without a label: 2") for note in read_table(path, "text", "label").notes)
+    result = read_table(path, "text", "label")
+    assert rows(path, "text", "label") == [("a", ("joy", "love")), ("c", ())]
+    assert result.refused[["line", "reason"]].values.tolist()[0] == [3, "not labelled (a blank)"]
+    assert [note.split(",")[0] for note in result.notes[:2]] == ["rows whose label is blank: 1", "rows without a label: 1"]
+    assert rows(path, "text", "label", unlabelled="negative") == [("a", ("joy", "love")), ("b", ()), ("c", ())]
     assert rows(path, "text", "label", unlabelled="drop") == [("a", ("joy", "love"))]
-    assert rows(write(tmp_path, "one.csv", "text,label\na,joy\nb,\n"), "text", "label") == [("a", ("joy",))]
+    one = write(tmp_path, "one.csv", "text,label\na,joy\nb,\n")
+    assert rows(one, "text", "label") == [("a", ("joy",))] and not read_table(one, "text", "label").notes
 
 
 # Quotes
@@ -351,7 +355,7 @@ CANNOT = {  # name, content, what the sentence says
     "cut.csv.gz": (gzip.compress(TABLE.encode() * 99)[:60], "cut short or damaged gzip"),
     "page.csv": ("<!DOCTYPE html><html></html>", "a web page"),
     "broken.json": ('[{"text": "a"', "not JSON"),
-    "blank label.csv": ("text, label\nhello,\n", "line 2: no label"),
+    "blank label.csv": ("text, label\nhello,\n", "line 2: not labelled (a blank)"),
     "names.csv": ("text, lable\nhello,joy\n", "no column 'label'; its columns are: 'text'"),
 }
 

@@ -45,7 +45,7 @@ UnlabelledOption = Annotated[
     typer.Option(
         "--unlabelled",
         help="Rows without a label: texts that have none of them, or left out. "
-        "Default: negative where a text may have several labels.",
+        "Default: negative where they are marked so ([], or zeros), left out where the label is blank.",
     ),
 ]
 _TABLE_OPTIONS: dict[str, Any] = {

@@ -42,7 +42,7 @@ class Cell(NamedTuple):
     remark: str = ""  # what a user should know about how it was read
 
 
-BLANK = Cell(None, "no label")
+BLANK = Cell(None, "not labelled (a blank)")
 
 
 @dataclass

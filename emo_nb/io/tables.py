@@ -90,8 +90,9 @@ def read_labelled_rows(
 ) -> LabelledRows:
     """Read the table at `path`, one file or several.
 
-    `separator` and `names` are those of `read_label_column` and `read_label_names`; `unlabelled` says whether a row
-    without a label counts as one that has none of the labels (`negative`) or is refused (`drop`). Raises `DataError`,
+    `separator` and `names` are those of `read_label_column` and `read_label_names`; by default, a row
+    that is marked as having none of the labels counts as such, and one whose label is blank is refused as not labelled;
+    with `unlabelled`, both count (`negative`) or neither does (`drop`). Raises `DataError`,
     and `ConfigError` for impossible settings.
     """
     if unlabelled not in (None, *UNLABELLED):
@@ -288,20 +289,27 @@ def _text_problem(cell: Any) -> str:
 
 
 def _take_labels(table: LabelledRows, labels: LabelColumn, unlabelled: str | None, has_marks: bool) -> None:
-    "Set `labels` and `reason`. In a table of several labels, a row that is marked as having none is a negative."
-    rows = table.rows
-    blank = rows.labels.map(_is_blank) & (not has_marks)
-    read = labels.labels.map(unique_labels)
-    several = has_marks or unlabelled == "negative" or any(len(one or ()) > 1 for one in read)
-    negative = blank | read.map(lambda one: one == ())
-    if several and unlabelled != "drop":
-        rows["labels"] = [() if no else one for one, no in zip(read, negative, strict=True)]
-        if count := int((negative & (rows.reason == "")).sum()):
-            table.notes.append(
-                f"rows without a label: {count:,}, taken as having none of the labels (--unlabelled drop leaves them out)"
-            )
-    else:
+    "Set `labels` and `reason`. A row that is marked as having none is a negative; a blank is not labelled."
+    rows, read = table.rows, labels.labels.map(unique_labels)
+    blank = rows.labels.map(_is_blank) & (not has_marks) & (rows.reason == "")
+    negative = read.map(lambda one: one == ()) & (rows.reason == "")
+    are_several = negative.any() or any(len(one or ()) > 1 for one in read)
+    if unlabelled == "negative":
+        negative |= blank
+    elif are_several and blank.any():
+        table.notes.append(
+            f"rows whose label is blank: {blank.sum():,}, taken as not labelled (--unlabelled negative takes them as "
+            "having none of the labels)"
+        )
+    if unlabelled == "drop":
         rows["labels"] = [one or None for one in read]
+    else:
+        rows["labels"] = [() if no else one for one, no in zip(read, negative, strict=True)]
+        if negative.any():
+            table.notes.append(
+                f"rows without a label: {negative.sum():,}, taken as having none of the labels (--unlabelled drop leaves "
+                "them out)"
+            )
     missing = rows.labels.isna() & (rows.reason == "")
     rows["reason"] = np.where(missing, np.where(labels.reasons == "", "no label", labels.reasons), rows.reason)
 

@@ -45,8 +45,7 @@ def evaluate_run(
     check_table_options(data, given)
     if label_map and not data:
         raise ConfigError(_NO_TABLE)
-    given.setdefault("unlabelled", "negative")  # which a single-label model leaves out
-    table = read_table(data, **given) if data and set(given) - {"unlabelled"} else None
+    table = read_table(data, **given) if data and given else None
     if data and not (Path(folder) / "model").is_dir():  # any model but a run's
         trained = TrainedClassifier.from_pretrained(folder)
         rows = _rows_for(trained, table, data, label_map)
@@ -66,7 +65,7 @@ def _rows_for(
         table = _read_test_rows(corpus, data)
         own = next((task for task in TASKS.values() if set(task.labels) == set(own.labels)), own)
         label_map = label_map or own.maps.get(table_name(table))
-    return _rows_of_table(table or read_table(data, unlabelled="negative"), own, label_map)
+    return _rows_of_table(table or read_table(data), own, label_map)
 
 
 def _read_test_rows(name: str, data: str) -> ReadResult:
@@ -84,7 +83,7 @@ def _rows_to_score(
 ) -> pd.DataFrame:
     "The labelled rows of a table, which may be recognised by its layout, or else the run's own test rows."
     if table is None and data and not _made_of_table(saved) and corpus_at(data) is None:
-        table = read_table(data, unlabelled="negative")
+        table = read_table(data)
     if table is not None:
         _warn_of_training_files(saved, table)
         names = tuple(saved.config["labels"])
