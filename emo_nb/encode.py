@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import pandas as pd  # loaded where a table is made; a first answer needs none, and comes sooner
 
 # %% auto #0
-__all__ = ['LABEL_SEPARATOR', 'encode_labels', 'decode_labels', 'join_labels', 'split_labels', 'text_lengths', 'TextDataset',
-           'pad_batch', 'padding_share', 'token_batches', 'TokenBatchSampler']
+__all__ = ['LABEL_SEPARATOR', 'encode_labels', 'decode_labels', 'join_labels', 'split_labels', 'token_ids', 'text_lengths',
+           'TextDataset', 'pad_batch', 'padding_share', 'token_batches', 'TokenBatchSampler']
 
 # %% ../nbs/prototype/06_encode.ipynb #feb2420b
 def encode_labels(rows: Iterable[Sequence[str]], labels: Sequence[str]) -> np.ndarray:
@@ -52,6 +52,14 @@ def split_labels(cells: Iterable[str]) -> list[tuple[str, ...]]:
     "What `join_labels` made, as tuples again; an empty string is no label."
     return [tuple(cell.split(LABEL_SEPARATOR)) if cell else () for cell in cells]
 
+# %% ../nbs/prototype/06_encode.ipynb #tokid001
+def token_ids(texts: Iterable[str], tokenizer: Any, **options: Any) -> list[list[int]]:
+    "The token ids of each text; `options` are those of a call of a Hugging Face tokenizer, such as `truncation`."
+    texts = list(texts)
+    options = {"return_attention_mask": False, "return_token_type_ids": False, "verbose": False, **options}
+    parts = (tokenizer(texts[i : i + 1000], **options)["input_ids"] for i in range(0, len(texts), 1000))
+    return [ids for part in parts for ids in part]
+
 # %% ../nbs/prototype/06_encode.ipynb #f207a651
 def text_lengths(texts: pd.Series, tokenizer: Any = None) -> pd.DataFrame:
     "Characters, words and, given a Hugging Face tokenizer, tokens of each text: one row a text."
@@ -59,8 +67,7 @@ def text_lengths(texts: pd.Series, tokenizer: Any = None) -> pd.DataFrame:
 
     table = pd.DataFrame({"characters": texts.str.len(), "words": texts.str.split().str.len()})
     if tokenizer is not None:
-        only_ids = {"return_attention_mask": False, "return_token_type_ids": False, "verbose": False}
-        table["tokens"] = [len(ids) for ids in tokenizer(list(texts), **only_ids)["input_ids"]]
+        table["tokens"] = [len(ids) for ids in token_ids(texts, tokenizer)]
     return table
 
 # %% ../nbs/prototype/06_encode.ipynb #f0a4e834
@@ -77,8 +84,7 @@ class TextDataset:
     ):
         if labels is not None and len(labels) != len(texts):
             raise ConfigError(f"{len(texts)} texts and {len(labels)} rows of labels; give one row for each text")
-        only_ids = {"return_attention_mask": False, "return_token_type_ids": False}
-        self.input_ids = tokenizer(list(texts), truncation=True, **only_ids)["input_ids"]
+        self.input_ids = token_ids(texts, tokenizer, truncation=True)
         self.lengths = np.array([len(ids) for ids in self.input_ids])  # (n_texts,), in tokens
         self.weights = None if weights is None else weights.astype(np.float32)
         as_numbers = labels is not None and labels.dtype.kind != "f" and not multi_label

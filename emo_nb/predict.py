@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 import numpy as np
 
 from .core import ConfigError, Dtype, ModelError, TextError, logger
-from .encode import decode_labels, join_labels, pad_batch, token_batches
+from .encode import decode_labels, join_labels, pad_batch, token_batches, token_ids
 from .engine.checkpoints import Checkpoint, is_multi_label, label_names, quiet_transformers, saved_thresholds
 from .engine.device import Backend, check_dtype, choose_backend, use_one_thread_after_fork
 from .engine.forward import prepare_for_inference
@@ -101,12 +101,11 @@ _TOKENIZING = Lock()  # a call changes how the tokenizer truncates, so threads t
 
 def tokenize_texts(texts: list[str], tokenizer: Any, max_length: int) -> list[list[int]]:
     "Token ids of each text, truncated at `max_length`; a warning says how many were."
-    options = {"return_attention_mask": False, "return_token_type_ids": False, "verbose": False}
     with _TOKENIZING:
-        ids = tokenizer(texts, truncation=False, **options)["input_ids"]
+        ids = token_ids(texts, tokenizer, truncation=False)
         long = [i for i, row in enumerate(ids) if len(row) > max_length]
         if long:
-            cut = tokenizer([texts[i] for i in long], truncation=True, max_length=max_length, **options)["input_ids"]
+            cut = token_ids([texts[i] for i in long], tokenizer, truncation=True, max_length=max_length)
             for i, row in zip(long, cut, strict=True):
                 ids[i] = row
     with one_length_warning() as counts:
@@ -172,7 +171,7 @@ def count_left_out(texts: Sequence[str], tokenizer: Any, max_length: int | None)
     long = [i for i, most in enumerate(size) if most > max_length]  # a token has a byte at least
     if long:
         with _TOKENIZING:
-            ids = tokenizer([texts[i] for i in long], truncation=False, verbose=False)["input_ids"]
+            ids = token_ids([texts[i] for i in long], tokenizer, truncation=False)
         left_out[long] = [max(len(row) - max_length, 0) for row in ids]
     return left_out
 

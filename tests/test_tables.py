@@ -221,7 +221,10 @@ def test_an_empty_list_is_a_negative_and_a_blank_is_not_labelled_unless_the_user
     result = read_table(path, "text", "label")
     assert rows(path, "text", "label") == [("a", ("joy", "love")), ("c", ())]
     assert result.refused[["line", "reason"]].values.tolist()[0] == [3, "not labelled (a blank)"]
-    assert [note.split(",")[0] for note in result.notes[:2]] == ["rows whose label is blank: 1", "rows without a label: 1"]
+    assert [note.split(",")[0] for note in result.notes[:2]] == [
+        "rows whose label is blank: 1",
+        "rows without a label: 1",
+    ]
     assert rows(path, "text", "label", unlabelled="negative") == [("a", ("joy", "love")), ("b", ()), ("c", ())]
     assert rows(path, "text", "label", unlabelled="drop") == [("a", ("joy", "love"))]
     one = write(tmp_path, "one.csv", "text,label\na,joy\nb,\n")

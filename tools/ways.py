@@ -37,6 +37,7 @@ from emo_nb.report import utc_now
 FOLDER = ROOT / "runs" / "ways"
 SETTINGS = TrainConfig("minilm", "finetune", 2)
 FOLDS = 3
+ADAPTATION_TEXTS = 60_000  # of the training texts of both corpora
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,9 @@ class Way:
 WAYS = {
     "the recipe": Way("full fine-tuning, two epochs; one first output layer for all seeds"),
     "raters' votes": Way("where a rater's own answer is at hand, it is half of the target", votes=True),
-    "adapted encoder": Way("the encoder first guesses masked words of both corpora's training texts", adapted=True),
+    "adapted encoder": Way(
+        "the encoder first guesses masked words in 60,000 training texts of both corpora", adapted=True
+    ),
 }
 
 
@@ -76,7 +79,9 @@ def adapted_encoder(splits: Splits) -> Path:
     if place.exists():
         return place
     tokenizer, model = load_tokenizer(minilm, SETTINGS.max_length), AutoModelForMaskedLM.from_pretrained(minilm)
-    data = TextDataset([*splits["train"].text, *utterances()], tokenizer)
+    texts = [*splits["train"].text, *utterances()]
+    drawn = np.random.default_rng(SEEDS[0]).permutation(len(texts))[:ADAPTATION_TEXTS]
+    data = TextDataset([texts[i] for i in drawn], tokenizer)
     with TemporaryDirectory() as temporary, atomic_dir(place, "config.json") as folder:
         arguments = TrainingArguments(
             temporary,

@@ -39,7 +39,7 @@ def keep_freed_memory() -> None:
             libc.mallopt(option, value)
 
 
-def limit_kernel_cache(count: int = 128) -> None:
+def limit_kernel_cache(count: int = 24) -> None:
     """Have oneDNN, and torch's layer above it, keep so many kernels each; before torch computes anything.
 
     For a process that is emo_nb's own. What the user has set in the environment stays. A training then needs little more

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from ..core import ConfigError
-from ..encode import encode_labels
+from ..encode import encode_labels, token_ids
 from ..engine.checkpoints import quiet_transformers
 from ..engine.device import best_cpu_dtype
 from ..evaluate import choose_thresholds, fit_temperature, prediction_table, probabilities
@@ -30,7 +30,7 @@ def mean_embeddings(texts: pd.Series, encoder: Path, tokenizer: Any, batch_size:
 
     with quiet_transformers():
         model = AutoModel.from_pretrained(encoder, use_safetensors=True, trust_remote_code=False).eval()
-    ids = tokenizer(list(texts), truncation=True, return_token_type_ids=False)["input_ids"]
+    ids = token_ids(texts, tokenizer, truncation=True)
     order = np.argsort([len(row) for row in ids], kind="stable")
     embeddings = np.empty((len(ids), model.config.hidden_size), dtype=np.float32)
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=best_cpu_dtype()[0] == "bfloat16"):
