@@ -173,7 +173,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                 'emo_nb.prepare._draw_from_each': ('feasibility/prepare.html#_draw_from_each', 'emo_nb/prepare.py'),
                                 'emo_nb.prepare._draw_groups': ('feasibility/prepare.html#_draw_groups', 'emo_nb/prepare.py'),
                                 'emo_nb.prepare._drop_leaks': ('feasibility/prepare.html#_drop_leaks', 'emo_nb/prepare.py'),
-                                'emo_nb.prepare._group_keys': ('feasibility/prepare.html#_group_keys', 'emo_nb/prepare.py'),
                                 'emo_nb.prepare._has_label': ('feasibility/prepare.html#_has_label', 'emo_nb/prepare.py'),
                                 'emo_nb.prepare._is_usable': ('feasibility/prepare.html#_is_usable', 'emo_nb/prepare.py'),
                                 'emo_nb.prepare._labels_in': ('feasibility/prepare.html#_labels_in', 'emo_nb/prepare.py'),

@@ -23,7 +23,7 @@ def new_figure(width: float = 7, height: float = 3.2) -> "Figure":
     return Figure(figsize=(min(width, MAX_INCHES), min(height, MAX_INCHES)), layout="constrained", dpi=90)
 
 
-def plain_text(text: object, most: int = 40) -> str:
+def _plain_text(text: object, most: int = 40) -> str:
     "A name as matplotlib shows it as it is: no `$` begins a formula, on one line, at most so many characters."
     line = "".join(char if char.isprintable() else " " for char in str(text))
     return (line if len(line) <= most else f"{line[: most - 1]}…").replace("$", r"\$")
@@ -31,12 +31,12 @@ def plain_text(text: object, most: int = 40) -> str:
 
 def _legend_text(text: object) -> str:
     "The same for a legend, which leaves out names that begin with an underscore."
-    return f" {plain_text(text)}" if str(text).startswith("_") else plain_text(text)
+    return f" {_plain_text(text)}" if str(text).startswith("_") else _plain_text(text)
 
 
 def _finish(axes: "Axes", title: str, *hidden: str) -> None:
     "Set the title and hide some of the four spines."
-    axes.set_title(plain_text(title, 200), loc="left", fontsize=10)
+    axes.set_title(_plain_text(title, 200), loc="left", fontsize=10)
     for side in hidden:
         axes.spines[side].set_visible(False)
 
@@ -51,7 +51,7 @@ def plot_counts(counts: pd.Series | pd.DataFrame, title: str) -> "Figure":
         y = np.arange(len(frame)) + (i - (frame.shape[1] - 1) / 2) * height
         bars = axes.barh(y, frame[name].fillna(0), height, color=colour, label=_legend_text(name))
         axes.bar_label(bars, fmt="{:,.0f}", padding=3, fontsize=7, color=INK)
-    axes.set_yticks(np.arange(len(frame)), [plain_text(label) for label in frame.index], fontsize=8)
+    axes.set_yticks(np.arange(len(frame)), [_plain_text(label) for label in frame.index], fontsize=8)
     axes.invert_yaxis()
     axes.margins(x=0.12)
     axes.xaxis.set_visible(False)
@@ -69,8 +69,8 @@ def plot_matrix(matrix: pd.DataFrame, title: str, diagonal: bool = False) -> "Fi
     if not diagonal:
         np.fill_diagonal(values, np.nan)
     axes.imshow(values, cmap="Blues", aspect="auto")
-    axes.set_xticks(range(matrix.shape[1]), [plain_text(name) for name in matrix.columns], rotation=90, fontsize=7)
-    axes.set_yticks(range(len(matrix)), [plain_text(name) for name in matrix.index], fontsize=7)
+    axes.set_xticks(range(matrix.shape[1]), [_plain_text(name) for name in matrix.columns], rotation=90, fontsize=7)
+    axes.set_yticks(range(len(matrix)), [_plain_text(name) for name in matrix.index], fontsize=7)
     limit = np.nanmax(values) / 2
     for row, column in zip(*np.where(values >= 0.01), strict=True):
         colour = "white" if values[row, column] > limit else INK
@@ -88,10 +88,10 @@ def plot_lengths(table: pd.DataFrame, title: str, bins: int = 30) -> "Figure":
         edges = np.arange(0.5, limit + 1, max(1, round(limit / bins)))
         axes.hist(table[name], bins=edges, color=ACCENT)
         axes.axvline(table[name].median(), color=SECOND)
-        axes.set_xlabel(f"{plain_text(name)} (median {table[name].median():.0f}, 99 % ≤ {limit:.0f})", fontsize=8)
+        axes.set_xlabel(f"{_plain_text(name)} (median {table[name].median():.0f}, 99 % ≤ {limit:.0f})", fontsize=8)
         axes.tick_params(labelsize=7)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(plain_text(title, 200), fontsize=10, x=0.01, ha="left")
+    figure.suptitle(_plain_text(title, 200), fontsize=10, x=0.01, ha="left")
     return figure
 
 
@@ -114,7 +114,7 @@ def plot_f1(by_label: pd.DataFrame, title: str = "F1 of each emotion") -> "Figur
     for corpus, colour, marker in zip(wide.columns, (SECOND, ACCENT, INK), "os|", strict=False):
         name = _legend_text(corpus)
         axes.plot(wide[corpus], np.arange(len(wide)), marker, color=colour, label=name, alpha=0.9, ms=7, mew=2)
-    axes.set_yticks(np.arange(len(wide)), [plain_text(label) for label in wide.index], fontsize=8)
+    axes.set_yticks(np.arange(len(wide)), [_plain_text(label) for label in wide.index], fontsize=8)
     axes.set_xlim(0, 1)
     axes.grid(axis="x", alpha=0.3)
     axes.legend(frameon=False, fontsize=8, loc="lower right")
@@ -143,7 +143,7 @@ def plot_scores(table: pd.DataFrame, title: str, highlight: str = "") -> "Figure
     names, y = list(map(str, table.index)), np.arange(len(table))
     colours = [ACCENT if name.startswith(highlight) else "0.75" for name in names]
     bars = axes.barh(y, table.score, color=colours, height=0.7)
-    axes.set_yticks(y, [plain_text(name) for name in names])
+    axes.set_yticks(y, [_plain_text(name) for name in names])
     ends = table.score
     if "high" in table:
         ends = table.high.fillna(table.score)

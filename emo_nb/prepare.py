@@ -12,6 +12,7 @@ import pandas as pd
 
 from .core import ConfigError, DataError, logger
 from .corpora import check_tidy, normalize_text
+from .evaluate import group_keys
 from .taxonomy import Task
 
 # %% ../nbs/feasibility/05_prepare.ipynb #020cb5f1
@@ -165,17 +166,13 @@ def _warn_untested(frame: pd.DataFrame, test: pd.DataFrame) -> None:
         logger.warning("%s labels have no test row; the first %s of them:", f"{len(untested):,}", _MOST_WARNED)
     for label in untested[:_MOST_WARNED]:
         rows = frame[_has_label(frame, label)]
-        units = min(_group_keys(rows).nunique(), normalize_text(rows.text).nunique())
+        units = min(group_keys(rows).nunique(), normalize_text(rows.text).nunique())
         remedy = f"; to test it, add {5 - units} more with other texts" if units < 5 else ""  # a fifth is tested
         message = "no test row is labelled %r, so how well it is recognised cannot be said (rows with it: %s)%s"
         logger.warning(message, label, f"{len(rows):,}", remedy)
 
 
 _MOST_WARNED = 8  # labels
-
-
-def _group_keys(frame: pd.DataFrame) -> pd.Series:
-    return frame.corpus.astype(str) + "/" + frame.group
 
 # %% ../nbs/feasibility/05_prepare.ipynb #1594d952
 def _strata(frame: pd.DataFrame) -> pd.Series:
@@ -195,7 +192,7 @@ def _draw_groups(frame: pd.DataFrame, group: pd.Series, share: float, seed: int)
 def _complete_split(frame: pd.DataFrame, seed: int, test: float, dev: float) -> pd.Series:
     "The split that each row has already; rows without one are in train, and a missing test or dev is drawn from train."
     assigned = frame.split.astype(object).where(frame.split.notna(), "train")
-    group, text = _group_keys(frame), normalize_text(frame.text)
+    group, text = group_keys(frame), normalize_text(frame.text)
     for name, share in (("test", test), ("dev", dev / (1 - test))):
         if (assigned == name).any():
             continue
@@ -253,7 +250,7 @@ def _split_by_row(frame: pd.DataFrame, seed: int, test: float, dev: float) -> di
 
 
 def _split_by_group(frame: pd.DataFrame, seed: int, test: float, dev: float) -> dict[str, pd.DataFrame]:
-    group, strata, corpora = _group_keys(frame), _strata(frame), frame.corpus.unique()
+    group, strata, corpora = group_keys(frame), _strata(frame), frame.corpus.unique()
     suffix = f" ({corpora[0]})" if len(corpora) == 1 else ""
 
     one_a_group = strata.groupby(group, sort=False).first()
@@ -289,7 +286,7 @@ def hold_out(frame: pd.DataFrame, share: float = 0.1, seed: int = 42) -> dict[st
     can have without taking the last group of a label from train. Raises `DataError` where no rows can be held out.
     """
     _check_targets(frame)
-    is_drawn, together = _draw_groups(frame, _group_keys(frame), share, seed)
+    is_drawn, together = _draw_groups(frame, group_keys(frame), share, seed)
     if together.nunique() < 2:
         raise DataError(
             "all rows belong to one group, or have the same text, so none can be held out to choose the epoch and the "

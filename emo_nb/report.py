@@ -78,10 +78,10 @@ def provenance(started: datetime) -> dict[str, Any]:
         "date": started.isoformat(timespec="seconds"),
         "seconds": round((utc_now() - started).total_seconds(), 1),
         "command": shlex.join(["emo-nb", *sys.argv[1:]]) if is_command else None,
-        "memory_mb": peak_memory(),
+        "memory_mb": _peak_memory(),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
         "hardware": {
-            "processor": processor_name(),
+            "processor": _processor_name(),
             "features": processor_features(),
             "threads": torch.get_num_threads(),
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else find_accelerator(),
@@ -89,7 +89,7 @@ def provenance(started: datetime) -> dict[str, Any]:
     }
 
 
-def peak_memory() -> int | None:
+def _peak_memory() -> int | None:
     "The peak memory of this process in MB; None where the system does not report it."
     if sys.platform != "linux":
         return None
@@ -98,7 +98,7 @@ def peak_memory() -> int | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
-def processor_name() -> str:
+def _processor_name() -> str:
     "The processor's name as torch reports it, or its architecture."
     import torch
 
@@ -129,15 +129,15 @@ def write_run(
         if (folder / name).is_dir():
             with _side_product(folder, f"{name}/README.md") as file:
                 settings = adapter_settings(load_config(folder / "model"))
-                card = model_card(record, metrics, loading_instructions(record, name, settings))
+                card = model_card(record, metrics, _loading_instructions(record, name, settings))
                 file.write_text(card, encoding="utf-8", newline="\n")
     if (folder / "model").is_dir():
         note = f"task {record['task']}, split: {record.get('split') or 'official'}"
         scores = {HUB_IDS[corpus]: of_corpus for corpus, of_corpus in metrics.items() if corpus in HUB_IDS}
-        write_eval_results(folder / "model", scores, note, record.get("date"))
+        _write_eval_results(folder / "model", scores, note, record.get("date"))
 
 
-def write_eval_results(
+def _write_eval_results(
     folder: Path, scores: Mapping[str, Mapping[str, Any]], note: str = "", date: str | None = None
 ) -> None:
     "Macro-F1 and accuracy on each data set (by its id on the hub) in the form that the hub reads: `.eval_results/*.yaml`."
@@ -179,10 +179,10 @@ def write_memory_card(
     }
     by_data = {} if metrics is None else {dataset or "texts": metrics}
     with _side_product(folder, "README.md") as file:
-        card = model_card(record, by_data, loading_instructions(record, "model"))
+        card = model_card(record, by_data, _loading_instructions(record, "model"))
         file.write_text(card, encoding="utf-8", newline="\n")
     if dataset is not None and metrics is not None:
-        write_eval_results(folder, {dataset: metrics}, date=utc_now().isoformat(timespec="seconds"))
+        _write_eval_results(folder, {dataset: metrics}, date=utc_now().isoformat(timespec="seconds"))
 
 
 @contextmanager
@@ -314,8 +314,8 @@ def model_card(
     )
     variables = {
         **{name: record[name] for name in ("multi_label", "method", "split", "seed")},
-        **{name: markdown_text(record[name]) for name in ("task", "encoder")},
-        **{name: [markdown_text(each) for each in record[name]] for name in ("labels", "files")},
+        **{name: _markdown_text(record[name]) for name in ("task", "encoder")},
+        **{name: [_markdown_text(each) for each in record[name]] for name in ("labels", "files")},
         "command": " ".join((record.get("command") or "emo_nb.run").replace("`", "'").split()),
         "temperature": record["calibration"]["temperature"],
         "rows": ", ".join(f"{n:,} {split}" for split, n in record["rows"].items()),
@@ -331,7 +331,7 @@ def model_card(
     return str(ModelCard.from_template(card_data, template_path=str(template), **variables))
 
 
-def loading_instructions(record: dict[str, Any], part: str, settings: dict[str, Any] | None = None) -> str:
+def _loading_instructions(record: dict[str, Any], part: str, settings: dict[str, Any] | None = None) -> str:
     "How to load the folder `model` of a run, or the folder `adapter`, whose encoder is opened with these settings."
     if part == "model":
         function = "sigmoid" if record["multi_label"] else "softmax"
@@ -355,7 +355,7 @@ and is the simpler choice. On an encoder that you have already:
 Its outputs are in the order of the labels above."""
 
 
-def markdown_text(text: object) -> str:
+def _markdown_text(text: object) -> str:
     "A name as Markdown shows it as it is, on one line, also in a cell of a table."
     line = " ".join(str(text).split())
     return re.sub(r"[\\`*\[\]<>|$~&]|(?<![^\W_])_|_(?![^\W_])|^(?=[#+-])", r"\\\g<0>", line)
@@ -367,7 +367,7 @@ def _results_markdown(metrics: dict[str, Any]) -> str:
     for corpus, m in metrics.items():
         low, high = m["intervals"]["macro_f1"]
         lines.append(
-            f"| {markdown_text(corpus)} | {m['macro_f1']:.3f} ({low:.3f} to {high:.3f}) | {m['micro_f1']:.3f} "
+            f"| {_markdown_text(corpus)} | {m['macro_f1']:.3f} ({low:.3f} to {high:.3f}) | {m['micro_f1']:.3f} "
             f"| {m['accuracy']:.3f} | {m['calibration_error']:.3f} | {m['rows']:,} |"
         )
     return "\n".join(lines)
@@ -378,5 +378,5 @@ def _labels_markdown(metrics: dict[str, Any]) -> str:
     lines = ["| label | precision | recall | F1 | rows |", "|---|---|---|---|---|"]
     for label, m in list(metrics.values())[-1]["labels"].items():
         scores = " | ".join(f"{m[name]:.2f}" for name in ("precision", "recall", "f1"))
-        lines.append(f"| {markdown_text(label)} | {scores} | {m['support']:,.0f} |")
+        lines.append(f"| {_markdown_text(label)} | {scores} | {m['support']:,.0f} |")
     return "\n".join(lines)

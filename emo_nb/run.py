@@ -374,7 +374,7 @@ def _train(
     progress = config.show_progress_bar
     history = fit(model, tokenizer, train, dev, folder, config.train, config.seed, None, backends.bulk, progress)
     if not rank:
-        classifier = TrainedClassifier(model, tokenizer, config.device, config.dtype, backends=backends)
+        classifier = TrainedClassifier(model, tokenizer, backends=backends)
         classifier.calibrate(splits["dev"].text, truth["dev"])
     return history
 
@@ -460,6 +460,6 @@ def run_experiment(config: Config) -> Run | None:
         record |= history.attrs | {"train_seconds": round((utc_now() - started).total_seconds(), 1)}
         with atomic_dir(out, "metrics.json", config.force) as run_dir:
             model = save_model(model, tokenizer, run_dir)
-            classifier = TrainedClassifier(model, tokenizer, config.device, config.dtype, backends=backends)
+            classifier = TrainedClassifier(model, tokenizer, backends=backends)
             _test_and_write(run_dir, classifier, examples.rows, splits, record, history, started)
     return open_run(out)

@@ -51,9 +51,9 @@ NEAR_DUPLICATE = 0.95  # cosine similarity of mean embeddings
 def find_leaks(
     test: pd.Series, train: pd.Series, test_embeddings: np.ndarray, train_embeddings: np.ndarray
 ) -> pd.DataFrame:
-    """How each test text stands in training: `leak` (exact, folded, near or none), `similarity`, `nearest`.
+    """How each test text stands in training: `leak` (exact, normalized, near or none), `similarity`, `nearest`.
 
-    The embeddings are (n_texts, size), of length 1, as `mean_embeddings` makes them. `folded` means equal after
+    The embeddings are (n_texts, size), of length 1, as `mean_embeddings` makes them. `normalized` means equal after
     `normalize_text`, `near` a cosine similarity of at least `NEAR_DUPLICATE`.
     """
     from sklearn.neighbors import NearestNeighbors
@@ -66,7 +66,7 @@ def find_leaks(
         normalize_text(test).isin(set(normalize_text(train))),
         pd.Series(similarity >= NEAR_DUPLICATE, index=test.index),
     ]
-    leak = np.select(kinds, ["exact", "folded", "near"], "none")
+    leak = np.select(kinds, ["exact", "normalized", "near"], "none")
     text = train.to_numpy()[nearest[:, 0]]
     return pd.DataFrame({"leak": leak, "similarity": similarity.round(3), "nearest": text}, index=test.index)
 
