@@ -190,9 +190,12 @@ def batched_logits(
         rows = waiting.pop()
         try:
             logits[rows] = compute(*pad_batch([ids[i] for i in rows], model.config.pad_token_id or 0))
-        except RuntimeError as error:
-            if len(rows) == 1 or not is_out_of_memory(error):
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
                 raise
+            if len(rows) == 1:
+                length = len(ids[rows[0]])
+                raise ModelError(f"memory does not suffice for one text of {length} tokens; free some of it") from error
         else:
             if bar is not None:
                 bar.update(len(rows))

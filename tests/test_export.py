@@ -175,6 +175,28 @@ def test_the_first_answer_of_an_exported_folder_waits_for_no_tables(exports):
     assert python(COLD, exports["one"][0]) == "(2, 10)\n"
 
 
+SHORT_OF_MEMORY = """
+import logging, resource, sys
+import numpy as np
+from emo_nb.predict import TrainedClassifier
+classifier = TrainedClassifier.from_pretrained(sys.argv[1])
+classifier.predict_proba("one text")
+size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (size + int(sys.argv[2]) * 2**20,) * 2)
+logging.basicConfig(stream=sys.stdout, format="%(message)s")
+try:
+    print(classifier.predict_proba(["so long " * 300] * 6).shape)
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the memory of a process is limited as Linux does it")
+def test_where_memory_runs_out_an_exported_model_halves_its_batches_or_says_so(exports):
+    assert python(SHORT_OF_MEMORY, exports["one"][0], 64).splitlines()[-1] == "(6, 10)"
+    assert "ModelError memory does not suffice" in python(SHORT_OF_MEMORY, exports["one"][0], 0).splitlines()[-1]
+
+
 @pytest.mark.parametrize("name", ["one", "several"])
 def test_an_exported_folder_is_a_classifier_like_the_one_it_was_made_from(classifiers, exports, name, here):
     folder, original = exports[name][0], classifiers[name]
@@ -202,14 +224,20 @@ def test_an_export_whose_files_do_not_belong_together_is_refused(exports, here):
     settings = json.loads((folder / "emo_nb.json").read_text())
     for name, content, said in (
         ("emo_nb.json", json.dumps(settings | {"labels": None}), "wrong one"),
+        ("emo_nb.json", json.dumps(settings | {"max_length": -1}), "max_length is -1"),
+        (
+            "emo_nb.json",
+            json.dumps(settings | {"labels": settings["labels"][:5]}),
+            "10 outputs and emo_nb.json 5 labels",
+        ),
         ("emo_nb.json", "{", "cannot be read as JSON"),
-        ("tokenizer.json", "{}", "cannot be read as a tokenizer"),
+        ("tokenizer.json", "{}", "not the file that emo_nb.json describes"),
         ("model.onnx", "no graph", "not the file that emo_nb.json describes"),
     ):
         before = (folder / name).read_bytes()
         (folder / name).write_text(content)
         with refusal(ModelError, name, said):
-            TrainedClassifier.from_pretrained(folder)
+            TrainedClassifier.from_pretrained(folder).predict_proba("one text")
         (folder / name).write_bytes(before)
     (folder / "model.onnx").unlink()
     with refusal(ModelError, "model.onnx cannot be read"):

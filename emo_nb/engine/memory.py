@@ -5,13 +5,16 @@ it another thousand: a third to a half of a megabyte each. Batches of texts have
 """
 
 import ctypes
+import gc
 import os
 import sys
 from typing import Any
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
-    "Whether an error of torch, on a CPU or a GPU, says that memory ran out."
+def is_out_of_memory(error: Exception) -> bool:
+    "Whether an error, of torch on a CPU or a GPU for example, says that memory ran out."
+    if isinstance(error, MemoryError):
+        return True
     from accelerate.utils.memory import should_reduce_batch_size
 
     return should_reduce_batch_size(error) or "could not create a primitive" in str(error)
@@ -19,9 +22,11 @@ def is_out_of_memory(error: RuntimeError) -> bool:
 
 def release_memory() -> None:
     "Have Python, the GPU's allocator and glibc return memory that nobody uses."
-    from accelerate.utils.memory import clear_device_cache
+    gc.collect()
+    if "torch" in sys.modules:
+        from accelerate.utils.memory import clear_device_cache
 
-    clear_device_cache(garbage_collection=True)
+        clear_device_cache()
     libc = _glibc()
     if hasattr(libc, "malloc_trim"):
         libc.malloc_trim(0)

@@ -36,12 +36,9 @@ class OnnxCheckpoint:
         if missing := [name for name in ("onnxruntime", "tokenizers") if find_spec(name) is None]:
             raise ConfigError(f"{folder} is an exported model, which {missing[0]} opens; pip install 'emo_nb[onnx]'")
         settings = read_json_object(self.folder / SETTINGS_FILE, ModelError, _GET_ANEW)
-        try:
-            self.digest = file_sha256(self.folder / MODEL_FILE)
-        except OSError as error:
-            raise ModelError(f"{self.folder / MODEL_FILE} cannot be read ({first_line(error)}); {_GET_ANEW}") from error
-        if self.digest != settings.get("sha256"):
-            raise ModelError(f"{self.folder / MODEL_FILE} is not the file that {SETTINGS_FILE} describes; {_GET_ANEW}")
+        self.digest = _check_file(self.folder / MODEL_FILE, settings.get("sha256"))
+        if "tokenizer_sha256" in settings:  # an earlier version did not write it
+            _check_file(self.folder / TOKENIZER_FILE, settings["tokenizer_sha256"])
         self.config = _config(self.folder, settings)
         self._graph: bytes | None = None  # of one that was pickled, whose folder may be elsewhere
         self._session: Any = None
@@ -57,20 +54,47 @@ class OnnxCheckpoint:
 
     def logits(self, ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
         "Logits (n_texts, n_labels) of token ids and attention mask, both (n_texts, n_tokens)."
-        if self._session is None:
-            from onnxruntime import InferenceSession, SessionOptions
-
-            options = SessionOptions()
-            threads = os.environ.get("OMP_NUM_THREADS", "")
-            options.intra_op_num_threads = int(threads) if threads.isdecimal() else max(1, int(available_cores()[0]))
-            source = self._graph or str(self.folder / MODEL_FILE)
-            self._session = InferenceSession(source, options, providers=["CPUExecutionProvider"])
         feeds = dict(zip(INPUTS, (ids.astype(np.int64), mask.astype(np.int64)), strict=True))
-        return np.asarray(self._session.run(OUTPUTS[:1], feeds)[0], dtype=np.float64)
+        file, n_labels = self.folder / MODEL_FILE, self.config.num_labels
+        try:
+            self._session = self._session or self._new_session()
+            logits = np.asarray(self._session.run(OUTPUTS[:1], feeds)[0], dtype=np.float64)
+        except Exception as error:  # those of onnxruntime have no class in common but this one
+            if "allocate" in str(error):
+                raise MemoryError(f"memory does not suffice for a batch of {ids.size} tokens") from error
+            raise ModelError(f"{file} cannot be computed ({first_line(error)}); {_GET_ANEW}") from error
+        if logits.shape[1:] != (n_labels,):
+            raise ModelError(
+                f"{file} has {logits.shape[-1]} outputs and {SETTINGS_FILE} {n_labels} labels; {_GET_ANEW}"
+            )
+        return logits
+
+    def _new_session(self) -> Any:
+        from onnxruntime import InferenceSession, SessionOptions
+
+        options = SessionOptions()
+        options.log_severity_level = 4  # what goes wrong is said once, in a sentence
+        threads = os.environ.get("OMP_NUM_THREADS", "")
+        wanted = int(threads) if threads.isdecimal() else 0
+        options.intra_op_num_threads = wanted or max(1, int(available_cores()[0]))
+        return InferenceSession(
+            self._graph or str(self.folder / MODEL_FILE), options, providers=["CPUExecutionProvider"]
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         graph = self._graph or (self.folder / MODEL_FILE).read_bytes()
         return {**self.__dict__, "_graph": graph, "_session": None}  # a process that opens the pickle makes its own
+
+
+def _check_file(file: Path, sha256: object) -> str:
+    "The SHA-256 of a file. `ModelError` where it is another than the settings say, or the file cannot be read."
+    try:
+        digest = file_sha256(file)
+    except OSError as error:
+        raise ModelError(f"{file} cannot be read ({first_line(error)}); {_GET_ANEW}") from error
+    if digest != sha256:
+        raise ModelError(f"{file} is not the file that {SETTINGS_FILE} describes; {_GET_ANEW}")
+    return digest
 
 
 def _config(folder: Path, settings: dict[str, Any]) -> Any:
@@ -78,6 +102,10 @@ def _config(folder: Path, settings: dict[str, Any]) -> Any:
     try:
         labels, multi_label = list(map(str, settings["labels"])), bool(settings["multi_label"])
         thresholds = dict(zip(labels, map(float, settings["thresholds"] or ()), strict=multi_label))
+        if wrong := [f"the threshold {each}" for each in thresholds.values() if not 0 <= each <= 1]:
+            raise ValueError(f"{wrong[0]} is not a number from 0 to 1")
+        if int(settings["max_length"]) < 3:
+            raise ValueError(f"max_length is {settings['max_length']}")
         return SimpleNamespace(
             id2label=dict(enumerate(labels)),
             num_labels=len(labels),

@@ -25,7 +25,7 @@ import pandas as pd
 from ..core import ConfigError, ModelError, first_line, logger
 from ..encode import pad_batch, token_batches
 from ..evaluate import decide_labels, probabilities
-from ..io.files import atomic_dir, check_output_dir
+from ..io.files import atomic_dir, check_output_dir, file_sha256
 from .checkpoints import Checkpoint, is_multi_label, label_names, quiet_transformers, saved_thresholds
 from .device import choose_backend
 from .forward import first_token_forward, prepare_for_inference
@@ -303,6 +303,7 @@ def _write(folder: Path, graph: Any, tokenizer: Any, scorer: Any, agreement: dic
     }
     (folder / MODEL_FILE).write_bytes(content)
     tokenizer.save(str(folder / TOKENIZER_FILE))
+    settings["tokenizer_sha256"] = file_sha256(folder / TOKENIZER_FILE)
     (folder / SETTINGS_FILE).write_text(json.dumps(settings, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     (folder / "example.py").write_text(EXAMPLE, encoding="utf-8")
     (folder / "README.md").write_text(_readme(settings), encoding="utf-8")
