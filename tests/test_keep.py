@@ -6,11 +6,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from helpers import refusal
+from pyarrow.parquet import read_schema
 
-from emo_nb.core import DataError, warn_once
+from emo_nb.core import ConfigError, DataError, warn_once
+from emo_nb.io.files import partial_dir
 from emo_nb.io.readers import iter_rows, iter_texts
+from emo_nb.io.writers import link_parts
 from emo_nb.predict import TrainedClassifier
-from emo_nb.scale.files import predict_file
+from emo_nb.scale.files import job_settings, predict_file
 
 KEPT = pd.DataFrame(
     {
@@ -94,6 +97,34 @@ def test_a_column_that_one_part_leaves_empty_and_one_of_mixed_kinds(tiny, here, 
     with refusal(DataError, "different kinds", "--keep"):
         predict_file(classifier, "in.jsonl", "mixed.parquet", show_progress_bar=False)
     assert predict_file(classifier, "in.jsonl", "mixed.jsonl", show_progress_bar=False) == 4
+    pd.DataFrame({"text": ["a"], "image": [b"\xff\xd8"]}).to_parquet("in.parquet")
+    with refusal(DataError, "values that JSON cannot hold", "--keep"):
+        predict_file(classifier, "in.parquet", "image.jsonl", show_progress_bar=False)
+
+
+def test_parts_of_another_engine_are_not_taken_up(tiny, here):
+    write_table(KEPT, here / "in.csv")
+    classifier = TrainedClassifier.from_pretrained(tiny.folder)
+    answers = {"thresholds": None, "top_k": None, "tokens_left_out": False}
+    with (
+        pytest.raises(KeyboardInterrupt),
+        partial_dir(here / "out.parquet", job_settings(classifier, "in.csv", None, "parquet", answers, engine="ray")),
+    ):
+        raise KeyboardInterrupt
+    with refusal(ConfigError, "another engine (ray there, None here)"):
+        predict_file(classifier, "in.csv", "out.parquet", show_progress_bar=False)
+
+
+def test_finished_parts_become_a_folder_of_one_schema(here):
+    for name, cells in (("0", [None]), ("1", ["x"]), ("2", ["y"])):
+        pd.DataFrame({"note": cells}).to_parquet(f"{name}.parquet")
+    (here / "all").mkdir()
+    link_parts([here / f"{name}.parquet" for name in "012"], here / "all")
+    assert pd.read_parquet("all").note.tolist() == [None, "x", "y"]
+    assert (
+        Path("all/1.parquet").samefile("1.parquet")
+        and len({read_schema(f).field("note") for f in Path("all").iterdir()}) == 1
+    )
 
 
 def test_what_cannot_be_kept_is_refused_before_a_model_is_loaded(emo, tiny, here):

@@ -156,6 +156,25 @@ def test_a_column_called_file_is_kept_beside_the_names_of_the_files(here):
     kept = [cells for _, cells in iter_rows("*.csv", keep="all")]
     assert [cells["file"] for cells in kept] == ["a.csv", "a.csv", "b.csv", "b.csv"]
     assert [cells["input_file"] for cells in kept] == ["scan a", "scan a", "scan b", "scan b"]
+    for name in "cd":
+        TABLE[:2].assign(file="x", input_file="y").to_csv(f"{name}.csv", index=False)
+    with refusal(ConfigError, "'input_file'", "--keep"):
+        list(iter_rows("[cd].csv", keep="all"))
+
+
+def test_files_without_rows_are_passed_over_and_those_of_one_name_told_apart(here):
+    for year in ("2024", "2025"):
+        (here / year).mkdir()
+        TABLE[:2].assign(label=["joy", "anger"]).to_csv(here / year / "train.csv", index=False)
+    Path("2025/empty.csv").write_text("")
+    Path("2025/header.csv").write_text("id,text,label\n")
+    Path("2025/_emo_nb.json").write_text("{}")
+    assert len(list(iter_rows(".", "text", "all"))) == 4
+    frame = read_table("**/train.csv", "text", "label").frame
+    assert list(frame.text) == [*TABLE.text[:2]] * 2 and frame.group.nunique() == 4
+    with fsspec.open("memory://years/2025/a.txt", "wt") as stream:
+        stream.write("one\ntwo\n")
+    assert list(iter_texts("memory://years/**")) == ["one", "two"]
 
 
 @pytest.mark.parametrize(
@@ -164,6 +183,7 @@ def test_a_column_called_file_is_kept_beside_the_names_of_the_files(here):
         ("memory://nowhere.csv", TextError, "is not there"),
         ("s3://bucket/texts.csv", ConfigError, "pip install s3fs"),
         ("gopher://host/texts.csv", DataError, "gopher"),
+        ("sftp://host/texts.csv", ConfigError, "pip install paramiko"),
         ("http://127.0.0.1:1/texts.csv", TextError, "nobody answers"),
     ],
 )

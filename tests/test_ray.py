@@ -3,7 +3,9 @@
 import gzip
 import subprocess
 import sys
+import threading
 import time
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -71,9 +73,8 @@ def start(args, folder, parts=1):
 
 @pytest.mark.cluster
 def test_whatever_is_killed_nothing_is_lost_and_the_answers_are_those_of_one_process(tiny, here, texts, nodes):
-    predict_file(
-        TrainedClassifier.from_pretrained(tiny.folder).for_bulk(), "texts", "whole.parquet", show_progress_bar=False
-    )
+    classifier = TrainedClassifier.from_pretrained(tiny.folder)
+    predict_file(classifier, "texts", "whole.parquet", show_progress_bar=False)
     args = command(tiny.folder, "--file", "texts", "--out", "parts", "--address", nodes.address)
     with start(args, "parts.part") as process:
         process.kill()
@@ -192,3 +193,13 @@ def test_what_cannot_be_is_refused_before_any_work(emo, tiny, here, texts, optio
     code, _, err = emo("predict", "--model", tiny.folder, *options)
     check_mistake(code, err, culprits)
     assert not Path("parts").exists()
+
+
+def test_an_address_where_something_else_listens_is_refused_at_once(emo, tiny, here, texts):
+    with ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        address = f"127.0.0.1:{other.server_port}"
+        options = ("--file", "texts", "--out", "parts", "--engine", "ray", "--address", address)
+        code, _, err = emo("predict", "--model", tiny.folder, *options)
+        other.shutdown()
+    check_mistake(code, err, [address, "no Ray cluster"])

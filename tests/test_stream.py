@@ -70,6 +70,8 @@ def test_going_on_with_other_settings_is_refused_and_names_them(emo, tiny, here,
     args = ("predict", "--model", tiny.folder, "--file", table, "--out", "out.csv")
     code, _, err = emo(*args, "--format", "jsonl")
     check_mistake(code, err, ["another format"])
+    code, _, err = emo(*args, "--top-k", "1")
+    check_mistake(code, err, ["another top_k (None there, 1 here)"])
     table.write_text(table.read_text().replace("hooray", "hurrah"))
     code, _, err = emo(*args)
     check_mistake(code, err, ["another file;"])

@@ -416,6 +416,7 @@ LAYOUTS: dict[str, tuple[dict[str, str], list[tuple[str, tuple[str, ...]]]]] = {
     "SemEval-2018 E-c": (
         {
             "2018-E-c-En-dev.txt": f'{SEMEVAL}1\t"so it begins\t1{chr(9).join(" 0000000001")}\n2\tgood\t0\t0\t0\t0\t1\t1\t1\t0\t0\t0\t0\n'
+            f"3\tof the test file\t{chr(9).join(['NONE'] * 11)}\n"
         },
         [('"so it begins', ("anger", "trust")), ("good", ("joy", "love", "optimism"))],
     ),
@@ -598,12 +599,18 @@ def test_names_of_numbers_in_a_parquet_file_are_read(tmp_path):
     for cells, feature, wanted in (
         ([0, 1], names, [("sadness",), ("joy",)]),
         ([[0, 1], [1]], {"feature": names, "_type": "Sequence"}, [("sadness", "joy"), ("joy",)]),
+        ([[0, 1], []], {"feature": names, "_type": "Sequence"}, [("sadness", "joy"), ()]),
     ):
         metadata = {"huggingface": json.dumps({"info": {"features": {"text": {"_type": "Value"}, "label": feature}}})}
         table = pa.table({"text": ["a", "b"], "label": cells}).replace_schema_metadata(metadata)
         pq.write_table(table, tmp_path / "train.parquet")
         for columns in ((), ("text", "label")):
             assert [labels for _, labels in rows(tmp_path / "train.parquet", *columns)] == wanted
+    names["names"].reverse()
+    metadata = {"huggingface": json.dumps({"info": {"features": {"text": {"_type": "Value"}, "label": names}}})}
+    pq.write_table(pa.table({"text": ["a"], "label": [1]}).replace_schema_metadata(metadata), tmp_path / "test.parquet")
+    with refusal(DataError, "number their labels otherwise"):
+        read_table(tmp_path, "text", "label")
 
 
 def test_splits_are_kept_where_the_files_or_a_column_plainly_tell_them(tmp_path):

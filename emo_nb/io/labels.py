@@ -55,7 +55,11 @@ class LabelColumn:
 
 
 def read_label_column(
-    cells: pd.Series, where: object, separator: str | None = None, names: Mapping[str, str] | None = None
+    cells: pd.Series,
+    where: object,
+    separator: str | None = None,
+    names: Mapping[str, str] | None = None,
+    are_numbers: bool = False,  # known from a schema: a list of 0 and 1 is then no vector
 ) -> LabelColumn:
     """The labels in a column.
 
@@ -64,7 +68,7 @@ def read_label_column(
     for names that are counted from 0 where the labels are counted from 1.
     """
     read = [read_label_cell(cell, separator) for cell in cells]
-    if width := _vector_width(read, names):
+    if width := 0 if are_numbers else _vector_width(read, names):
         if names is None or len(names) != width:
             shown = next(cell for cell, one in zip(cells, read, strict=True) if one.labels)
             given = f"; {len(names)} names were given" if names else ""
@@ -73,7 +77,7 @@ def read_label_column(
                 "name all labels, in order, with --label-names"
             )
         read = [_decode_vector(cell, list(names.values())) for cell in read]
-    read = [_without_vector(cell) if not width else cell for cell in read]
+    read = [cell if width or are_numbers else _without_vector(cell) for cell in read]
     if names is not None and not width:
         _check_numbering(read, names, where)
         read = [_named(cell, names) for cell in read]
@@ -356,7 +360,7 @@ def read_indicator_columns(columns: pd.DataFrame) -> LabelColumn:
 def _indicator(value: Any) -> float:
     "What a cell under a label says: a number from 0 on; -1 for a blank, -2 for anything else."
     text = number_text(value).strip().casefold()
-    if not text or text in _MISSING:
+    if not text or text in _MISSING or text == "none":
         return -1.0
     if text in _TRUE | _FALSE:
         return float(text in _TRUE)

@@ -1,7 +1,7 @@
 """Where texts are: in a file, in the files of a folder or a pattern, or at an address that fsspec knows.
 
 Addresses are those of fsspec's file systems: `https://`, `s3://`, `gs://`, `hf://` and so on. What is there is read block
-by block, as it is needed, and never copied whole.
+by block, as it is needed; a labelled table alone is copied first (`local_copy`).
 """
 
 import glob
@@ -24,6 +24,9 @@ _TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".txt")
 _COMPRESSED = ("", ".gz", ".zst")
 _PACKAGES = {
     "s3": "s3fs",
+    "s3a": "s3fs",
+    "sftp": "paramiko",
+    "smb": "smbprotocol",
     "gs": "gcsfs",
     "gcs": "gcsfs",
     "az": "adlfs",
@@ -46,18 +49,23 @@ def find_files(place: Place) -> list[Place]:
     if is_remote(place):
         found: list[Place] = list(_remote_files(str(place)))
     elif os.path.isdir(place):
-        found = sorted(path for path in Path(place).rglob("*") if path.is_file() and _is_table_name(path.name))
+        found = sorted(path for path in Path(place).rglob("*") if _is_table_name(path.name) and _has_content(path))
     elif os.path.exists(place) or not glob.has_magic(str(place)):
         found = [Path(place)]
     else:
-        found = sorted(path for name in glob.glob(str(place), recursive=True) if (path := Path(name)).is_file())
+        found = sorted(path for name in glob.glob(str(place), recursive=True) if _has_content(path := Path(name)))
     if not found:
         raise TextError(f"{place} names no file with texts; name a file, a folder with tables, or another pattern")
     return found
 
 
+def _has_content(path: Path) -> bool:
+    "Whether a path is a file with content: of several, Spark leaves some empty."
+    return path.is_file() and path.stat().st_size > 0
+
+
 def _is_table_name(name: str) -> bool:
-    return not name.startswith(".") and name.lower().endswith(tuple(t + c for t in _TABLES for c in _COMPRESSED))
+    return not name.startswith((".", "_")) and name.lower().endswith(tuple(t + c for t in _TABLES for c in _COMPRESSED))
 
 
 def _remote_files(place: str) -> Iterator[str]:
@@ -66,7 +74,7 @@ def _remote_files(place: str) -> Iterator[str]:
         if place.startswith(("http:", "https:")):  # which have no folders, and queries that look like patterns
             names = [path]
         elif glob.has_magic(path):
-            names = sorted(files.glob(path))
+            names = sorted(name for name, facts in files.glob(path, detail=True).items() if facts["type"] == "file")
         elif not files.isdir(path):
             names = [path]
         else:
@@ -92,7 +100,8 @@ def remote_errors(place: Place) -> Iterator[None]:
         if not is_remote(place):
             raise
         if isinstance(error, ImportError):
-            package = _PACKAGES.get(str(place).partition("://")[0], "a package for it")
+            if (package := _PACKAGES.get(str(place).partition("://")[0])) is None:
+                raise ConfigError(f"{place} cannot be read: {first_line(error)}") from error
             raise ConfigError(
                 f"{place} is read with {package}, which is not installed; pip install {package}"
             ) from error
@@ -110,9 +119,11 @@ def remote_errors(place: Place) -> Iterator[None]:
 def _http_status(error: BaseException | None) -> int | None:
     "What a server answered, of an error or of the one that caused it: fsspec calls 403 a file that is not found, too."
     while error is not None:
-        if isinstance(status := getattr(error, "status", None), int):
-            return status
-        error = error.__cause__
+        for holder in (error, getattr(error, "response", None)):
+            for name in ("status", "status_code"):
+                if isinstance(status := getattr(holder, name, None), int):
+                    return status
+        error = error.__cause__ or error.__context__
     return None
 
 
@@ -133,13 +144,13 @@ def open_place(place: Place) -> Iterator[BinaryIO]:
 def local_copy(place: Place, cache: Path) -> Path:
     """A copy of the file at an address, or a folder with copies of those that a pattern fits, below `cache`.
 
-    Made once for each state of the files. Raises as `find_files` does, and `DataError` for two files of one name.
+    Made once for each state of the files; of several of one name, each gets a number. Raises as `find_files` does.
     """
     files = find_files(place)
     names = [str(file).replace("\\", "/").rsplit("/", 1)[-1] for file in files]
     if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise DataError(f"{place} names two files called {twice!r}; rename one, or name a folder")
+        parts = [name.partition(".") for name in names]  # a name may say which split it is, by how it begins
+        names = [f"{stem}-{number:03}{dot}{ending}" for number, (stem, dot, ending) in enumerate(parts)]
     state = "".join(f"{file}\0{fingerprint(file)}\0" for file in files)
     parent = re.sub(r"\W+", "-", str(place).rpartition("/")[0].rpartition("/")[2]).strip("-") or "files"
     folder = cache / hashlib.sha256(state.encode()).hexdigest()[:16] / parent

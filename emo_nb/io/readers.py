@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from ..core import DataError, TextError, first_line, warn_once
+from ..core import ConfigError, DataError, TextError, first_line, warn_once
 from .formats import is_json, is_parquet, open_stream, text_encoding, text_lines
 from .json_tables import nested_cell, nested_names, open_json_table
 from .parquet_tables import open_parquet_table
@@ -152,16 +152,19 @@ def iter_rows(place: Place, text_col: str | None = None, keep: Keep = "none") ->
 
 def with_file_name(file: Place, kept: dict[str, Any]) -> dict[str, Any]:
     "The cells to keep, behind the name of their file; a column `file` of their own is kept as `input_file`."
+    if {"file", "input_file"} <= set(kept):
+        raise ConfigError("the column 'input_file' has a name that 'file' needs; rename it, or choose with --keep")
     return {"file": str(file), **{"input_file" if name == "file" else name: cell for name, cell in kept.items()}}
 
 
 def _check_same_columns(files: Sequence[Place], text_col: str | None, keep: Keep) -> None:
     "Raise `DataError` where files have different columns to keep; their first rows are read."
-    columns = {file: set(next(_rows_of_file(file, text_col, keep), ("", {}))[1]) for file in files}
+    first = {file: next(_rows_of_file(file, text_col, keep), None) for file in files}
+    columns = {file: set(row[1]) for file, row in first.items() if row is not None}  # of files with rows
     for file, names in columns.items():
-        if differing := sorted(names ^ columns[files[0]]):
+        if differing := sorted(names ^ columns[other := next(iter(columns))]):
             raise DataError(
-                f"{file} and {files[0]} differ in the column {differing[0]!r}; choose columns that both have with --keep"
+                f"{file} and {other} differ in the column {differing[0]!r}; choose columns that both have with --keep"
             )
 
 

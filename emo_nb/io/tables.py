@@ -109,7 +109,7 @@ def read_labelled_rows(
     if marks is not None:
         labels = read_indicator_columns(marks)
     else:
-        labels = read_label_column(table.rows.labels, path, separator, label_names)
+        labels = read_label_column(table.rows.labels, path, separator, label_names, are_numbers=bool(known))
     table.split_named = columns.split is not None
     _take_labels(table, labels, unlabelled, marks is not None)
     _set_splits(table)
@@ -151,8 +151,15 @@ def _read_files(path: Path, columns: NamedColumns) -> LabelledRows:
     if all(one is not None for one in marks):
         rows.attrs["marks"] = pd.concat([one for one in marks if one is not None], ignore_index=True)
     first = next(iter(layouts.values()))
-    if names := next((known for _, file in files if (known := file.table.label_names.get(first.label))), None):
-        rows.attrs["names"] = {str(number): name for number, name in enumerate(names)}
+    known = {
+        name: tuple(file.table.label_names[first.label])
+        for name, file in files
+        if first.label in file.table.label_names
+    }
+    if len(set(known.values())) > 1:
+        raise DataError(f"{path} holds files that number their labels otherwise ({', '.join(known)}); name one file")
+    if known:
+        rows.attrs["names"] = {str(number): name for number, name in enumerate(next(iter(known.values())))}
     refused = [file.refused for name, file in files if name in layouts]
     total = len(rows) + sum(map(len, refused))
     return LabelledRows(rows, refused, total, notes, first.name, contents)

@@ -7,6 +7,7 @@ knows by its header.
 
 import csv
 import io
+import os
 import re
 import shutil
 import sys
@@ -124,13 +125,20 @@ def write_csv(table: "pd.DataFrame", file: Path, first: bool) -> None:
 
 
 def write_jsonl(table: "pd.DataFrame", file: Path, first: bool) -> None:
-    "One JSON object a line."
-    file.write_text(format_jsonl(table), encoding="utf-8", newline="\n")
+    "One JSON object a line. `DataError` where a column to keep holds bytes."
+    try:
+        lines = format_jsonl(table)
+    except (UnicodeDecodeError, OverflowError) as error:
+        raise DataError(
+            f"a column to keep has values that JSON cannot hold ({first_line(error)}); choose others with --keep, or "
+            "write .parquet"
+        ) from error
+    file.write_text(lines, encoding="utf-8", newline="\n")
 
 
 def write_parquet(table: "pd.DataFrame", file: Path, first: bool) -> None:
     "A Parquet file of its own."
-    with _named_kinds(file):
+    with _named_kinds():
         table.to_parquet(file, index=False)
 
 
@@ -153,7 +161,7 @@ def concatenate_parts(parts: list[Path], out: Path) -> None:
     "Write the parts into one file, which appears complete or not at all."
     with atomic_file(out) as temporary:
         if parts[0].suffix == ".parquet":
-            _concatenate_parquet(parts, temporary, out)
+            _concatenate_parquet(parts, temporary)
         else:
             with open(temporary, "wb") as whole:
                 for part in parts:
@@ -161,20 +169,35 @@ def concatenate_parts(parts: list[Path], out: Path) -> None:
                         shutil.copyfileobj(stream, whole)
 
 
-def _concatenate_parquet(parts: list[Path], temporary: Path, out: Path) -> None:
+def _concatenate_parquet(parts: list[Path], temporary: Path) -> None:
     "Write Parquet files into one; a column that one part leaves empty has the kind that others give it."
     from pyarrow import unify_schemas
     from pyarrow.parquet import ParquetFile, ParquetWriter, read_schema
 
-    with _named_kinds(out):
+    with _named_kinds():
         schema = unify_schemas([read_schema(part) for part in parts], promote_options="permissive")
         with ParquetWriter(temporary, schema) as writer:
             for part in parts:
                 writer.write_table(ParquetFile(part).read().cast(schema))
 
 
+def link_parts(parts: list[Path], folder: Path) -> None:
+    "Parquet files under their names in another folder, all of one schema: one that differs is written anew."
+    from pyarrow import unify_schemas
+    from pyarrow.parquet import read_schema, read_table, write_table
+
+    with _named_kinds():
+        schemas = [read_schema(part) for part in parts]
+        whole = unify_schemas(schemas, promote_options="permissive")
+        for part, schema in zip(parts, schemas, strict=True):
+            if schema.equals(whole):
+                os.link(part, folder / part.name)
+            else:
+                write_table(read_table(part, partitioning=None).cast(whole), folder / part.name)
+
+
 @contextmanager
-def _named_kinds(file: Path) -> Iterator[None]:
+def _named_kinds() -> Iterator[None]:
     "Turn pyarrow's error about a column of mixed kinds, which Parquet cannot hold, into a `DataError`."
     from pyarrow import ArrowInvalid, ArrowTypeError
 
@@ -183,5 +206,5 @@ def _named_kinds(file: Path) -> Iterator[None]:
     except (ArrowInvalid, ArrowTypeError) as error:
         raise DataError(
             f"a column to keep has values of different kinds, which Parquet cannot hold ({first_line(error)}); choose "
-            f"others with --keep, or write {file.stem} as .jsonl"
+            "others with --keep, or write .jsonl"
         ) from error

@@ -135,6 +135,7 @@ def job_settings(
     file_format: str,
     answers: Mapping[str, Any],
     keep: str | Sequence[str] = "all",
+    engine: str | None = None,  # that divides the texts into parts; None: this process
 ) -> dict[str, Any]:
     "Everything that decides the predictions of a file: its content, the model, the formats, the thresholds."
     return {
@@ -146,7 +147,8 @@ def job_settings(
         "number format": f"{classifier.backends.bulk.dtype} on {classifier.backends.bulk.device}",
         "texts a part": PART_ROWS,
         "long texts": classifier.long_texts,
-        **{name: value for name, value in answers.items() if value},
+        "engine": engine,
+        **{name: value or None for name, value in answers.items()},
     }
 
 

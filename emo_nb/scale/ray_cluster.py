@@ -5,7 +5,6 @@ import os
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from ..core import ConfigError, ModelError, first_line
@@ -89,7 +88,9 @@ def _check_answers(address: str | None) -> None:
     if not host or not port.isdecimal():
         return
     try:
-        socket.create_connection((host, int(port)), _SECONDS_TO_CONNECT).close()
+        with socket.create_connection((host, int(port)), _SECONDS_TO_CONNECT) as connection:
+            if os.environ.get("RAY_USE_TLS", "0") in ("", "0"):
+                _check_speaks_http2(connection)
     except OSError as error:
         raise ConfigError(
             f"no Ray cluster answers at {address} ({first_line(error)}); start one with `ray start --head`, or leave "
@@ -97,8 +98,16 @@ def _check_answers(address: str | None) -> None:
         ) from error
 
 
-def check_machines(files: Sequence[str], folder: Path) -> None:
-    "Raise `ConfigError` where a machine lacks emo_nb, has another version of it, or does not see the files or the folder."
+def _check_speaks_http2(connection: socket.socket) -> None:
+    "Raise `OSError` where what answers does not begin HTTP/2, on which Ray's protocol stands; Ray would wait for it."
+    settings = 4  # the type of the frame with which either side begins
+    connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, settings, 0, 0, 0, 0, 0]))
+    if (connection.recv(9) + bytes(9))[3] != settings:
+        raise OSError("what listens there is no Ray cluster")
+
+
+def check_machines(places: Sequence[str]) -> None:
+    "Raise `ConfigError` where a machine lacks emo_nb, has another version of it, or does not see one of the places."
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -114,7 +123,6 @@ def check_machines(files: Sequence[str], folder: Path) -> None:
             found = ""
         return found, [place for place in places if "://" not in place and not os.path.exists(place)]
 
-    places = [*files, str(folder)]
     remote, asked = ray.remote(num_cpus=0)(look), []
     for node in (node for node in ray.nodes() if node["Alive"]):
         there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
@@ -143,7 +151,8 @@ def worker_options(trained: TrainedClassifier, cores: int | None, *arguments: An
     """
     import ray
 
-    cores, workers = _divide_cores(cores)
+    on_gpu = trained.backends.bulk.device == "cuda"
+    cores, workers = _divide_cores(cores, on_gpu)
     reference = [ray.put(trained)]  # in a list, so that a worker fetches it itself
 
     def model() -> TrainedClassifier:
@@ -159,20 +168,23 @@ def worker_options(trained: TrainedClassifier, cores: int | None, *arguments: An
         "fn_constructor_args": (model, *arguments),
         "compute": ray.data.ActorPoolStrategy(min_size=1, initial_size=workers, max_size=workers),
         "num_cpus": cores,
-        "num_gpus": 1 if trained.backends.bulk.device.startswith("cuda") else 0,
+        "num_gpus": int(on_gpu),
     }
 
 
-def _divide_cores(cores: int | None) -> tuple[int, int]:
-    "The cores of a worker, and how many workers there is room for. `ConfigError` where no machine has so many cores."
+def _divide_cores(cores: int | None, on_gpu: bool) -> tuple[int, int]:
+    "The cores of a worker, and how many workers there is room for, on GPUs one for each. `ConfigError` where no machine has so many cores."
     import ray
 
-    sizes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
-    sizes = [size for size in sizes if size]
+    found = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
+    sizes = [int(of.get("CPU", 0)) for of in found]
     cores = cores or 1  # several workers of one thread each do more than one of several threads
     if cores > max(sizes):
         raise ConfigError(f"a worker of {cores} cores fits on no machine, the largest has {max(sizes)}; give fewer")
-    return cores, sum(size // cores for size in sizes)
+    rooms = [
+        min(size // cores, int(of.get("GPU", 0)) if on_gpu else size) for size, of in zip(sizes, found, strict=True)
+    ]
+    return cores, sum(rooms)
 
 
 @contextmanager

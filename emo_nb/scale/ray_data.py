@@ -22,8 +22,8 @@ from ..core import DataError, EmoNbError, TextError
 from ..io.files import atomic_dir, atomic_file, check_output_dir, partial_dir
 from ..io.places import Place, check_can_be_read_twice, find_files, is_remote
 from ..io.readers import estimate_rows, iter_rows, with_file_name
-from ..io.writers import write_parquet
-from ..predict import TrainedClassifier, check_top_k, one_length_warning, resolve_thresholds
+from ..io.writers import link_parts, write_parquet
+from ..predict import BULK_TEXTS, TrainedClassifier, check_top_k, one_length_warning, resolve_thresholds
 from .files import PART_ROWS, job_settings, kept_names, predict_rows
 from .ray_cluster import check_machines, connected, explained, one_row_a_block, ray_data, worker_options
 
@@ -49,7 +49,7 @@ def predict_dataset(
     cores that no machine of the cluster has, and where Ray is not installed, and `DataError` where a column is missing.
     What is wrong with a text is raised by Ray when the dataset is read, with the sentence of a `TextError` in it.
     """
-    trained = _for_workers(classifier, thresholds, top_k)
+    trained = _opened(classifier, thresholds, top_k).for_bulk()
     if isinstance(data, (str, Path)):
         data, text_col, keep = _read_dataset(data, text_col, keep), "text", "all"
     names = data.columns() or []
@@ -57,6 +57,7 @@ def predict_dataset(
         raise DataError(f"the dataset has no column {missing[0]!r}; its columns are: {', '.join(map(repr, names))}")
     kept = {"all": names, "none": []}.get(keep, keep) if isinstance(keep, str) else list(keep)
     columns = kept_names([name for name in kept if name != text_col], trained.labels)
+    check_machines([])
     worker = (text_col, columns, {"thresholds": thresholds, "top_k": top_k})
     options = worker_options(trained, cores, *worker)
     return data.map_batches(_FrameWorker, batch_format="pandas", batch_size=PART_ROWS, **options)
@@ -82,7 +83,7 @@ def predict_on_ray(
     resumes there. Raises as `predict_file` does, and `ConfigError` where the cluster cannot be reached, or one of its
     machines lacks emo_nb, has another version of it, or does not see the files.
     """
-    out, trained = Path(out), _for_workers(classifier, thresholds, top_k)
+    out, trained = Path(out), _opened(classifier, thresholds, top_k)
     check_output_dir(out, MARKER, force)
     files = find_files(place)
     for file in files:
@@ -91,9 +92,10 @@ def predict_on_ray(
         raise TextError(f"{place} holds no text; give a file with a text in each row")
     kept_names(first[1], trained.labels)  # a mistake in them is said before any work
     answers = {"thresholds": thresholds, "top_k": top_k, "tokens_left_out": tokens_left_out}
-    settings = job_settings(trained, place, text_col, "parquet", answers, keep)
+    trained = trained.for_bulk() if estimate_rows(place) > BULK_TEXTS or is_remote(place) else trained
+    settings = job_settings(trained, place, text_col, "parquet", answers, keep, "ray")
     with connected(address), one_row_a_block(), partial_dir(out, settings, force) as folder:
-        check_machines(_places(files), folder)
+        check_machines([*_places(files), str(folder)])
         done = {part.stem: _count_rows(part) for part in folder.glob("[0-9]*.parquet")}
         how: dict[str, Any] = {"text_col": text_col, "keep": keep, "part_rows": PART_ROWS, "is_only": len(files) == 1}
         read = partial(_read_parts, **how, done=frozenset(done))
@@ -106,14 +108,14 @@ def predict_on_ray(
     return rows
 
 
-def _for_workers(classifier: Any, thresholds: Any, top_k: int | None) -> TrainedClassifier:
-    "The classifier as each worker has it; a mistake in what is asked of it is said at once."
+def _opened(classifier: Any, thresholds: Any, top_k: int | None) -> TrainedClassifier:
+    "The classifier; a mistake in what is asked of it is said at once."
     if isinstance(classifier, (str, Path)):
         classifier = TrainedClassifier.from_pretrained(classifier)
     trained = getattr(classifier, "trained", classifier)
     resolve_thresholds(thresholds, trained.labels)
     check_top_k(top_k, trained.labels)
-    return trained.for_bulk()
+    return trained
 
 
 def _read_dataset(place: Place, text_col: str, keep: str | Sequence[str]) -> "Dataset":
@@ -226,6 +228,5 @@ def _count_rows(part: Path) -> int:
 def _publish(folder: Path, out: Path, settings: dict[str, Any], force: bool) -> None:
     "Make the folder of results of finished parts, which stay where they are until it is complete."
     with atomic_dir(out, MARKER, force) as results:
-        for part in folder.glob("[0-9]*.parquet"):
-            os.link(part, results / part.name)
+        link_parts(sorted(folder.glob("[0-9]*.parquet")), results)
         (results / MARKER).write_text(json.dumps(settings, indent=1))
