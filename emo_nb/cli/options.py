@@ -12,7 +12,9 @@ import typer
 DataPath = Annotated[
     str | None,
     typer.Option(
-        "--data", help="File, folder or archive: CSV, TSV, JSON Lines, JSON or Parquet; or hf:NAME, kaggle:OWNER/NAME."
+        "--data",
+        help="File, folder, archive, pattern or address: CSV, TSV, JSON Lines, JSON or Parquet, also .gz or .zst; or "
+        "hf:NAME, kaggle:OWNER/NAME.",
     ),
 ]
 
