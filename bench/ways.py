@@ -177,16 +177,21 @@ KINDS = {
     "norms": ("layer_norm",),
     "copies": ("copy_",),
     "optimizer and average": ("adamw", "lerp", "vector_norm"),
-    "dense products": ("aten::mm", "addmm", "linear_pointwise"),
+    "dense products": ("aten::mm", "addmm", "linear_pointwise", "linear_dynamic"),
 }
 
 
-def where_time_goes(work: Callable[[], Any], thin: int = 16) -> dict[str, float]:
-    "The share of each kind of operation in the time of some work, from torch's profiler; LoRA's products are thin."
+def where_time_goes(work: Callable[[], Any], thin: int = 16, of_all: bool = False) -> dict[str, float]:
+    """The share of each kind of operation in the time of some work, from torch's profiler; LoRA's products are thin.
+
+    `of_all`: in all of the time, that of Python and the tokenizer included.
+    """
     from torch.profiler import ProfilerActivity, profile
 
     with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as seen:
+        start = time.perf_counter()
         work()
+        seconds = time.perf_counter() - start
     found: dict[str, float] = {}
     for event in seen.key_averages(group_by_input_shape=True):
         name = event.key.lower()
@@ -194,6 +199,8 @@ def where_time_goes(work: Callable[[], Any], thin: int = 16) -> dict[str, float]
         if kind == "dense products" and any(thin in shape for shape in event.input_shapes if shape):
             kind = "thin products"
         found[kind] = found.get(kind, 0) + event.self_cpu_time_total
+    if of_all:
+        found["outside torch"] = max(0.0, 1e6 * seconds - sum(found.values()))
     return {kind: found[kind] / sum(found.values()) for kind in sorted(found, key=lambda kind: -found[kind])}
 
 
@@ -213,6 +220,13 @@ def profile_of_prediction(rows: int) -> dict[str, Any]:
     predict, texts = BULK["emo_nb, bulk"](), texts_to_predict(rows)
     predict(texts)
     return where_time_goes(lambda: predict(texts))
+
+
+def profile_of_one_text(rows: int) -> dict[str, Any]:
+    "Where the time goes of texts that are predicted one after the other."
+    predict, texts = ONE_BY_ONE["emo_nb"](), texts_to_predict(rows // 20)
+    predict(texts[0])
+    return where_time_goes(lambda: [predict([text]) for text in texts], of_all=True)
 
 
 def dev_score(model: Any, tokenizer: Any, draws: int = 200) -> dict[str, float]:
@@ -638,6 +652,7 @@ PARTS: dict[str, dict[str, Callable[[int], dict[str, Any]]]] = {
         "training, LoRA": profile_of_training("lora"),
         "training, every layer": profile_of_training("finetune"),
         "prediction, bulk": profile_of_prediction,
+        "prediction, one text": profile_of_one_text,
     },
     "predict": MACHINE | {way: bulk(load) for way, load in (PREDICTORS | BULK).items()},
     "latency": {way: one_by_one(load) for way, load in (PREDICTORS | ONE_BY_ONE).items()},
