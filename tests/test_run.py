@@ -330,6 +330,19 @@ def test_a_run_is_evaluated_again_also_if_an_earlier_version_wrote_its_record(re
     check_same_predictions(earlier, run)
 
 
+def test_a_run_directory_that_an_earlier_version_wrote_on_the_built_in_sample_opens(tmp_path):
+    folder = shutil.copytree(Path(__file__).with_name("earlier_run"), tmp_path / "run")
+    (folder / "model").mkdir()  # whose weights are not kept with the tests
+    run = open_run(folder)
+    config = Config.from_record(run.config)
+    assert (config.preset, config.task, config.train.method, config.seed) == ("tiny", "shared10", "lora", 42)
+    again = compute_metrics(run.predictions, run.config["labels"])
+    assert {name: scores["macro_f1"] for name, scores in again.items()} == {
+        name: scores["macro_f1"] for name, scores in run.metrics.items()
+    }
+    assert len(run.scores) and len(load_examples(config).rows) > len(run.predictions)
+
+
 def test_a_run_that_is_already_there_is_refused_and_untouched(tiny):
     before = {name: (tiny.folder / name).stat().st_mtime_ns for name in files_below(tiny.folder)}
     with pytest.raises(ConfigError, match=r"already exists.*--force"):
