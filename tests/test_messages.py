@@ -19,6 +19,8 @@ OTHERS = {
     "SystemExit",
     "typer.Exit",
     "tarfile.ReadError",
+    "MemoryError",
+    "OSError",
 }
 SOURCES = [file for file in Path(emo_nb.__file__).parent.rglob("*.py") if file.stem != "_modidx"]
 
