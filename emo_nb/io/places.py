@@ -101,7 +101,9 @@ def remote_errors(place: Place) -> Iterator[None]:
             raise
         if isinstance(error, ImportError):
             if (package := _PACKAGES.get(str(place).partition("://")[0])) is None:
-                raise ConfigError(f"{place} cannot be read ({first_line(error)}); install what reads such addresses, or copy the file here") from error
+                raise ConfigError(
+                    f"{place} cannot be read ({first_line(error)}); install what reads such addresses, or copy the file here"
+                ) from error
             raise ConfigError(
                 f"{place} is read with {package}, which is not installed; pip install {package}"
             ) from error

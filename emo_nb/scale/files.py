@@ -148,7 +148,7 @@ def job_settings(
         "texts a part": PART_ROWS,
         "long texts": classifier.long_texts,
         "engine": engine,
-        **{name: value or None for name, value in answers.items()},
+        **{name: None if value is False else value for name, value in answers.items()},
     }
 
 

@@ -173,7 +173,7 @@ def worker_options(trained: TrainedClassifier, cores: int | None, *arguments: An
 
 
 def _divide_cores(cores: int | None, on_gpu: bool) -> tuple[int, int]:
-    "The cores of a worker, and how many workers there is room for, on GPUs one for each. `ConfigError` where no machine has so many cores."
+    "The cores of a worker, and how many workers there is room for, on GPUs one for each. `ConfigError` where there is none."
     import ray
 
     found = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
@@ -184,6 +184,10 @@ def _divide_cores(cores: int | None, on_gpu: bool) -> tuple[int, int]:
     rooms = [
         min(size // cores, int(of.get("GPU", 0)) if on_gpu else size) for size, of in zip(sizes, found, strict=True)
     ]
+    if not sum(rooms):
+        raise ConfigError(
+            "no machine of the cluster has a GPU, for which the model was opened; open it with device cpu"
+        )
     return cores, sum(rooms)
 
 
