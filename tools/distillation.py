@@ -10,6 +10,7 @@ EmpatheticDialogues' utterances is bound to that corpus's licence, which is non-
 
 import argparse
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -133,15 +134,22 @@ def train_student(name: str, seed: int, splits: Splits, labels: list[str]) -> Pa
         texts, wanted = [*texts, *utterances()], np.concatenate([wanted, more])
     settings = TrainConfig("minilm", method=student.method, epochs=student.epochs)
     model, tokenizer, history = train_model(texts, wanted, splits, labels, settings, seed)
-    with atomic_dir(folder, "model") as place:
-        save_logits(TrainedClassifier(save_model(model, tokenizer, place).cpu().eval(), tokenizer), place, splits)
-        history["teachers"] = [folder.name for folder in teachers()] if share < 1 else []
-        (place / "history.json").write_text(json.dumps(history))
+    history["teachers"] = [folder.name for folder in teachers()] if share < 1 else []
+    keep_model(folder, model, tokenizer, history, splits)
     return folder
 
 
-def student_folder(name: str, seed: int) -> Path:
-    return FOLDER / f"{name.replace(',', '').replace(' ', '_')}-{seed}"
+def keep_model(folder: Path, model: Any, tokenizer: Any, history: dict[str, Any], splits: Splits) -> None:
+    "Save a trained model, its history, and its logits of dev and test, in a folder that appears complete."
+    with atomic_dir(folder, "model") as place:
+        save_logits(TrainedClassifier(save_model(model, tokenizer, place).cpu().eval(), tokenizer), place, splits)
+        (place / "history.json").write_text(json.dumps(history))
+
+
+def student_folder(name: str, seed: int, parent: Path = FOLDER) -> Path:
+    "Where the model of a name and a seed is kept; seed 0 is that of averaged weights."
+    plain = re.sub(r"\W+", "_", name)
+    return parent / f"{plain}-{seed}"
 
 
 def save_logits(classifier: TrainedClassifier, folder: Path, splits: Splits) -> None:

@@ -8,7 +8,6 @@ each by a model that has not seen it. What is there in runs/ways/ is not made ag
 """
 
 import argparse
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import copy, copytree
@@ -19,7 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 from ablations import THRESHOLDS, cross_validated_f1
-from distillation import average_weights, read_logits, save_logits, summarize, train_model, utterances
+from distillation import average_weights, keep_model, read_logits, student_folder, summarize, train_model, utterances
 from experiments import ROOT, SEEDS, write_result
 from scipy.special import expit
 from ship import Splits, load_task
@@ -30,7 +29,7 @@ from emo_nb.corpora import load_corpus, normalize_text
 from emo_nb.encode import TextDataset, encode_labels
 from emo_nb.evaluate import fit_temperature
 from emo_nb.io.files import atomic_dir, atomic_file
-from emo_nb.model import find_encoder, load_tokenizer, save_model
+from emo_nb.model import find_encoder, load_tokenizer
 from emo_nb.predict import TrainedClassifier
 from emo_nb.report import utc_now
 
@@ -105,7 +104,7 @@ def adapted_encoder(splits: Splits) -> Path:
 
 def train_way(name: str, seed: int, splits: Splits, labels: list[str]) -> Path:
     "The folder of a model, trained where it is not there yet: its weights, its history, its logits of dev and test."
-    way, folder = WAYS[name], way_folder(name, seed)
+    way, folder = WAYS[name], student_folder(name, seed, FOLDER)
     if folder.exists():
         return folder
     print(f"\n{name}, seed {seed}: {way.what}", flush=True)
@@ -114,14 +113,8 @@ def train_way(name: str, seed: int, splits: Splits, labels: list[str]) -> Path:
     model, tokenizer, history = train_model(
         list(splits["train"].text), targets, splits, labels, SETTINGS, seed, encoder
     )
-    with atomic_dir(folder, "model") as place:
-        save_logits(TrainedClassifier(save_model(model, tokenizer, place).cpu().eval(), tokenizer), place, splits)
-        (place / "history.json").write_text(json.dumps(history))
+    keep_model(folder, model, tokenizer, history, splits)
     return folder
-
-
-def way_folder(name: str, seed: int) -> Path:
-    return FOLDER / f"{name.replace(chr(39), '').replace(' ', '_')}-{seed}"
 
 
 def out_of_fold_logits(splits: Splits, labels: list[str]) -> np.ndarray:
@@ -172,12 +165,14 @@ def write() -> None:
     started = utc_now()
     splits, labels, files = load_task()
     rows = {}
-    found = {name: [folder for seed in SEEDS if (folder := way_folder(name, seed)).exists()] for name in WAYS}
+    found = {
+        name: [folder for seed in SEEDS if (folder := student_folder(name, seed, FOLDER)).exists()] for name in WAYS
+    }
     for name, folders in found.items():
         if folders:
             rows[name] = summarize(WAYS[name].what, folders, splits, labels)
         if len(folders) > 1:
-            mean = average_weights(folders, way_folder(name, 0), splits)
+            mean = average_weights(folders, student_folder(name, 0, FOLDER), splits)
             rows[f"{name}, weights averaged"] = summarize("the mean of the seeds' weights", [mean], splits, labels)
     record = {
         "rows": {"train": len(splits["train"]), "with_votes": rater_votes(splits, labels)[1]},
