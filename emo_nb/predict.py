@@ -251,7 +251,7 @@ def choose_backends(device: str | None = None, dtype: str | None = None, attenti
         choose_backend("cpu", dtype or "float16", attention) if bulk.device == "cpu" else exact, exact, bulk
     )
 
-
+# %% ../nbs/prototype/10_predict.ipynb #b1c20a25
 _PREPARING = Lock()  # threads that share a classifier lay out its weights once
 
 
