@@ -113,20 +113,20 @@ def ways_of(part: str) -> list[str]:
 
 def a_part(part: str, sizes: list[int], rounds: int, alone: bool) -> dict[str, Any]:
     "All ways of a part in turn, so many rounds: for each size and way, what each round measured."
-    found: dict[str, dict[str, dict[str, list[float]]]] = {str(size): {} for size in sizes}
+    measurements: dict[str, dict[str, dict[str, list[float]]]] = {str(size): {} for size in sizes}
     for turn in range(rounds):
         for size in sizes:
             for way in ways_of(part):
-                said = measured(part, way, max(size // SLOW[way], 32) if way in SLOW else size, alone)
-                for name, value in said.items():
-                    found[str(size)].setdefault(way, {}).setdefault(name, []).append(value)
-                print(f"round {turn + 1} of {rounds}, {part} {size:,}, {way}: {shown(said)}", flush=True)
-    return found
+                measurement = measured(part, way, max(size // SLOW[way], 32) if way in SLOW else size, alone)
+                for name, value in measurement.items():
+                    measurements[str(size)].setdefault(way, {}).setdefault(name, []).append(value)
+                print(f"round {turn + 1} of {rounds}, {part} {size:,}, {way}: {shown(measurement)}", flush=True)
+    return measurements
 
 
-def shown(said: dict[str, float]) -> str:
+def shown(measurement: dict[str, float]) -> str:
     "One measurement in a line."
-    return ", ".join(f"{name} {value:,.4g}" for name, value in said.items())
+    return ", ".join(f"{name} {value:,.4g}" for name, value in measurement.items())
 
 
 NAMES = {
@@ -142,10 +142,10 @@ NAMES = {
 }
 
 
-def table_of(part: str, found: dict[str, Any]) -> pd.DataFrame:
+def table_of(part: str, measurements: dict[str, Any]) -> pd.DataFrame:
     "Medians, the spread of what is compared, and how many times as good as the first peer each way is."
     measure, rows = MAIN.get(part, "per_second"), []
-    for size, ways in found.items():
+    for size, ways in measurements.items():
         compared = {way: median(values[measure]) for way, values in ways.items() if measure in values}
         for way, middle in compared.items():
             first = next(iter(compared.values()))
@@ -153,7 +153,7 @@ def table_of(part: str, found: dict[str, Any]) -> pd.DataFrame:
             others = {NAMES.get(name, name): f"{median(each):,.3g}" for name, each in values.items() if name != measure}
             rows.append(
                 {
-                    part: f"{way}, {int(size):,}" if len(found) > 1 else way,
+                    part: f"{way}, {int(size):,}" if len(measurements) > 1 else way,
                     NAMES.get(measure, measure): f"{middle:,.4g}",
                     "spread": f"{min(values[measure]):,.4g} to {max(values[measure]):,.4g}",
                     "times": f"{middle / first if measure in MORE_IS_BETTER else first / middle:.2f}",
@@ -184,14 +184,14 @@ def main() -> None:
     for part in parts:
         started = utc_now()
         sizes, rounds = (SIZES[part][:1], 1) if given.smallest else (SIZES[part], given.rounds or ROUNDS[part])
-        found = a_part(part, [64 if given.smallest else size for size in sizes], rounds, not given.smallest)
+        measurements = a_part(part, [64 if given.smallest else size for size in sizes], rounds, not given.smallest)
         options = " --avx2" * given.avx2 + f" --rounds {given.rounds}" * bool(given.rounds)
         command = f"python bench/bench.py{options} {part}" if options else f"make bench PART={part}"
-        record = {**provenance(started), "command": command, "rounds": rounds, "found": found}
+        record = {**provenance(started), "command": command, "rounds": rounds, "found": measurements}
         record["versions"] |= {name: version(name) for name in PEERS}
         with atomic_file(folder / f"{part}.json") as beside:
             beside.write_text(json.dumps(record, indent=1) + "\n")
-        print_table(table_of(part, found), f"\n{part}: medians of {rounds}")
+        print_table(table_of(part, measurements), f"\n{part}: medians of {rounds}")
 
 
 if __name__ == "__main__":

@@ -192,16 +192,16 @@ def where_time_goes(work: Callable[[], Any], thin: int = 16, of_all: bool = Fals
         start = time.perf_counter()
         work()
         seconds = time.perf_counter() - start
-    found: dict[str, float] = {}
+    times: dict[str, float] = {}
     for event in seen.key_averages(group_by_input_shape=True):
         name = event.key.lower()
         kind = next((kind for kind, words in KINDS.items() if any(word in name for word in words)), "all else")
         if kind == "dense products" and any(thin in shape for shape in event.input_shapes if shape):
             kind = "thin products"
-        found[kind] = found.get(kind, 0) + event.self_cpu_time_total
+        times[kind] = times.get(kind, 0) + event.self_cpu_time_total
     if of_all:
-        found["outside torch"] = max(0.0, 1e6 * seconds - sum(found.values()))
-    return {kind: found[kind] / sum(found.values()) for kind in sorted(found, key=lambda kind: -found[kind])}
+        times["outside torch"] = max(0.0, 1e6 * seconds - sum(times.values()))
+    return {kind: times[kind] / sum(times.values()) for kind in sorted(times, key=lambda kind: -times[kind])}
 
 
 def profile_of_training(method: str) -> Callable[[int], dict[str, Any]]:
@@ -240,10 +240,10 @@ def dev_score(model: Any, tokenizer: Any, draws: int = 200) -> dict[str, float]:
     model.eval()
     logits = batched_logits(model, tokenizer(dev, truncation=True, max_length=128)["input_ids"])
     proba = probabilities(logits / fit_temperature(logits, truth, True), True)
-    said = proba >= choose_thresholds(proba, truth)
+    predicted = proba >= choose_thresholds(proba, truth)
     rng, n = np.random.default_rng(0), len(truth)
-    drawn = [f1_score(truth[i], said[i], average="macro", zero_division=0) for i in rng.integers(0, n, (draws, n))]
-    return {"dev_macro_f1": float(f1_score(truth, said, average="macro")), "sd": float(np.std(drawn))}
+    drawn = [f1_score(truth[i], predicted[i], average="macro", zero_division=0) for i in rng.integers(0, n, (draws, n))]
+    return {"dev_macro_f1": float(f1_score(truth, predicted, average="macro")), "sd": float(np.std(drawn))}
 
 
 @cache
@@ -294,8 +294,8 @@ def the_pipeline() -> Callable[[list[str]], np.ndarray]:
     labels = list(classify.model.config.id2label.values())
 
     def predict(texts: list[str]) -> np.ndarray:
-        found = classify(texts, batch_size=32, truncation=True)
-        return np.array([[{one["label"]: one["score"] for one in row}[label] for label in labels] for row in found])
+        answers = classify(texts, batch_size=32, truncation=True)
+        return np.array([[{one["label"]: one["score"] for one in row}[label] for label in labels] for row in answers])
 
     return predict
 
@@ -327,8 +327,8 @@ def in_batches(run: Callable[[dict[str, np.ndarray]], np.ndarray], tokenizer: An
         for start in range(0, len(order), 32):
             batch = tokenizer.pad({"input_ids": [ids[i] for i in order[start : start + 32]]}, return_tensors="np")
             logits.append(run({name: batch[name].astype(np.int64) for name in ("input_ids", "attention_mask")}))
-        found = np.concatenate(logits)
-        return 1 / (1 + np.exp(-found[np.argsort(order)]))
+        in_order = np.concatenate(logits)
+        return 1 / (1 + np.exp(-in_order[np.argsort(order)]))
 
     return predict
 
@@ -371,9 +371,9 @@ def export(file: Path) -> None:
         Logits().eval(), tuple(example[name] for name in names), file, input_names=names, output_names=["logits"],
         dynamo=True, dynamic_shapes=shapes, verbose=False,
     )  # fmt: skip
-    made = onnx.load(file)
-    del made.graph.value_info[:]  # shapes within the graph, which torch 2.6 gets wrong; whoever needs them infers them
-    onnx.save(made, file)
+    graph = onnx.load(file)
+    del graph.graph.value_info[:]  # shapes within the graph, which torch 2.6 gets wrong; whoever needs them infers them
+    onnx.save(graph, file)
 
 
 def onnx_runtime(name: str) -> Callable[[], Callable[[list[str]], np.ndarray]]:
@@ -440,13 +440,13 @@ def bulk(load: Callable[[], Callable[[list[str]], np.ndarray]]) -> Callable[[int
         predict = load()
         predict(texts[:64])
         start = time.perf_counter()
-        found = predict(texts)
+        answers = predict(texts)
         seconds = time.perf_counter() - start
         return {
             "seconds": seconds,
             "per_second": rows / seconds,
             "gflops": needed(texts) / seconds / 1e9,
-            **right(found, texts),
+            **right(answers, texts),
         }
 
     return measure
@@ -460,13 +460,13 @@ def one_by_one(load: Callable[[], Callable[[list[str]], np.ndarray]]) -> Callabl
         predict = load()
         for text in texts[:20]:
             predict([text])
-        took, found = [], []
+        took, answers = [], []
         for text in texts:
             start = time.perf_counter()
-            found.append(predict([text]))
+            answers.append(predict([text]))
             took.append(1000 * (time.perf_counter() - start))
         p50, p95 = np.percentile(took, [50, 95])
-        return {"p50": p50, "p95": p95, "per_second": 1000 / np.mean(took), **right(np.concatenate(found), texts)}
+        return {"p50": p50, "p95": p95, "per_second": 1000 / np.mean(took), **right(np.concatenate(answers), texts)}
 
     return measure
 
@@ -482,14 +482,14 @@ def needed(texts: list[str]) -> float:
     )
 
 
-def right(found: np.ndarray, texts: list[str]) -> dict[str, float]:
+def right(answers: np.ndarray, texts: list[str]) -> dict[str, float]:
     "The largest change of a probability against the plain float32 model, and how often the same label comes first."
     expected = plain_torch()(texts[:1000])
-    found = found[:1000]
-    same = float((found.argmax(1) == expected.argmax(1)).mean())
+    answers = answers[:1000]
+    same = float((answers.argmax(1) == expected.argmax(1)).mean())
     if same < 0.8:  # common 8 bits keep nine of ten, on few texts fewer
         raise SystemExit(f"only {same:.0%} of the texts have the plain model's first label: no time is counted")
-    return {"largest_change": float(np.abs(found - expected).max()), "same_first_label": same}
+    return {"largest_change": float(np.abs(answers - expected).max()), "same_first_label": same}
 
 
 # ---- the machine, a cold start, and how cost grows
@@ -525,12 +525,12 @@ def small_run(rows_per_label: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         out = Path(name) / "run"
         rows = ("--rows-per-label", str(rows_per_label))
-        found = cold([*COMMAND, "run", "--epochs", "2", "--out", str(out), *rows])(0)  # as `make run` has it
+        measurement = cold([*COMMAND, "run", "--epochs", "2", "--out", str(out), *rows])(0)  # as `make run` has it
         record, metrics = (json.loads((out / name).read_text()) for name in ("config.json", "metrics.json"))
         trained = record["epochs"] * record["rows"]["train"] / record["examples_per_second"]
         tested = record["seconds"] - record["train_seconds"]
-        parts = {"before": found["seconds"] - trained - tested, "training": trained, "testing": tested}
-        return found | {"macro_f1": metrics["all"]["macro_f1"]} | parts
+        parts = {"before": measurement["seconds"] - trained - tested, "training": trained, "testing": tested}
+        return measurement | {"macro_f1": metrics["all"]["macro_f1"]} | parts
 
 
 ON_RAY = """
@@ -610,14 +610,14 @@ def in_a_process(
                 preexec_fn=None if allowed is None else lambda: os.sched_setaffinity(0, allowed),
             ) as process:
                 assert process.stdout is not None
-                said = process.stdout.read()
+                output = process.stdout.read()
                 _, process.returncode, usage = os.wait4(process.pid, 0)
         finally:
             for other in company:
                 other.kill()
                 other.wait()
-        found = json.loads(said.splitlines()[-1])
-        return {"per_second": found["per_second"], "memory_mb": usage.ru_maxrss / 1024}
+        measurement = json.loads(output.splitlines()[-1])
+        return {"per_second": measurement["per_second"], "memory_mb": usage.ru_maxrss / 1024}
 
     return measure
 

@@ -16,7 +16,7 @@ from pydantic import ConfigDict, Field, create_model
 
 from .core import ConfigError, Dtype
 from .io.schema import check_record
-from .taxonomy import Unit
+from .taxonomy import TextUnit
 
 Method = Literal["lora", "finetune"]
 Split = Literal["group", "study", "official"]
@@ -75,7 +75,7 @@ class Config:
 
     task: str | None = None  # shared10 for the two corpora, the labels of the file for a table of your own
     corpus: Literal["both", "goemotions", "empathetic"] | None = None  # all that the task knows
-    unit: Unit | None = None  # what one text of EmpatheticDialogues is; the task's own
+    text_unit: TextUnit | None = None  # what one text of EmpatheticDialogues is; the task's own
     split: Split | None = None  # into train, dev and test; the task's own
     data: str | None = None  # where the corpus is, or a table of your own
     text_col: str | None = None  # of your own table
@@ -139,6 +139,7 @@ class Config:
         "The settings among the entries of a run's `config.json`; earlier versions had other names for some."
         known = {name: value for name, value in record.items() if name in _FIELDS | _TRAIN_FIELDS}
         preset = known.pop("preset", None) or record.get("profile") or "small"
+        known.setdefault("text_unit", record.get("unit"))
         if known.get("task") in ("own", "custom"):
             known["task"] = None
         if known.get("method") == "full":
@@ -169,7 +170,14 @@ class Config:
     def run_dir(self) -> Path:
         "The run directory: `out`, or `runs/` and a name made of the settings."
         table = Path(self.data).stem if self.has_own_table and self.data else None
-        parts = (self.task_name, table or self.corpus, self.unit, self.train.method, self.preset, f"seed{self.seed}")
+        parts = (
+            self.task_name,
+            table or self.corpus,
+            self.text_unit,
+            self.train.method,
+            self.preset,
+            f"seed{self.seed}",
+        )
         return Path(self.out or "runs/" + "-".join(part for part in parts if part))
 
 

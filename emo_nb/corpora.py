@@ -29,7 +29,7 @@ from .io.schema import SCHEMA_VERSION, TidyFrame, check_frame
 from .io.text_tables import EMPATHETIC_COLUMNS
 from .io.tables import NamedColumns, read_labelled_rows, split_names
 from .sources import find_corpus, resolve_path
-from .taxonomy import EMPATHETIC, GOEMOTIONS, UNITS
+from .taxonomy import EMPATHETIC, GOEMOTIONS, TEXT_UNITS
 
 # %% ../nbs/feasibility/03_corpora.ipynb #a4472723
 COLUMNS = tuple(name for name in TidyFrame.model_fields if name != "version")
@@ -148,7 +148,7 @@ FORMS = {
 }
 
 
-def recognize_form(name: str, rows: pd.DataFrame, unit: str = "utterance") -> str:
+def recognize_form(name: str, rows: pd.DataFrame, text_unit: str = "utterance") -> str:
     "The name of the form that a table has; `DataError` where emo_nb knows none with its columns."
     hits = [form for form, (columns, _) in FORMS.items() if columns <= set(rows.columns)]
     if not hits:
@@ -157,7 +157,7 @@ def recognize_form(name: str, rows: pd.DataFrame, unit: str = "utterance") -> st
             f"{name} has none of the forms that emo_nb knows (its columns begin: {columns}); "
             "for a table of your own, name its columns with --text-col and --label-col"
         )
-    return hits[UNITS.index(unit)] if FORMS[hits[0]][0] == EMPATHETIC_COLUMNS else hits[0]
+    return hits[TEXT_UNITS.index(text_unit)] if FORMS[hits[0]][0] == EMPATHETIC_COLUMNS else hits[0]
 
 # %% ../nbs/feasibility/03_corpora.ipynb #cb02cda9
 def _form_columns(name: str, rows: pd.DataFrame, form: str) -> pd.DataFrame:
@@ -179,7 +179,7 @@ class ReadResult:
     frame: pd.DataFrame  # tidy: columns are COLUMNS
     form: str  # the name of the form that was recognised
     files: dict[str, str]  # name -> SHA-256
-    rows: int  # in the files, headers aside; of dialogues, texts of the unit
+    rows: int  # in the files, headers aside; of dialogues, texts of the text unit
     refused: pd.DataFrame  # columns: file, line, reason
     origin: str = "given"  # how the files were found
     notes: tuple[str, ...] = ()  # what was decided in reading a table of your own
@@ -217,13 +217,13 @@ def _account_for(
     return ReadResult(good, form, files, total, every)
 
 # %% ../nbs/feasibility/03_corpora.ipynb #dcc2ee79
-def read_corpus(path: str | Path, unit: str = "utterance", reading: str = "full") -> ReadResult:
+def read_corpus(path: str | Path, text_unit: str = "utterance", reading: str = "full") -> ReadResult:
     """Read GoEmotions or EmpatheticDialogues, in whichever form the file, folder or archive at `path` has.
 
-    `unit` says what one text of EmpatheticDialogues is (`UNITS`). `reading="study"` reads its training file as the
+    `text_unit` says what one text of EmpatheticDialogues is (`TEXT_UNITS`). `reading="study"` reads its training file as the
     original study did, which loses rows. Raises `DataError`, with file and reason.
     """
-    for value, known, what in ((reading, ("full", "study"), "reading"), (unit, UNITS, "unit")):
+    for value, known, what in ((reading, ("full", "study"), "reading"), (text_unit, TEXT_UNITS, "text unit")):
         if value not in known:
             raise ConfigError(f"there is no {what} {value!r}; choose one of: {', '.join(known)}")
     path = Path(path)
@@ -236,7 +236,7 @@ def read_corpus(path: str | Path, unit: str = "utterance", reading: str = "full"
             rows, bad = _read_as_study(name, content), refused_rows([])
         else:
             rows, bad = (table := read_table_file(name, content)).rows, table.refused
-        form = recognize_form(name, rows, unit)
+        form = recognize_form(name, rows, text_unit)
         columns = _form_columns(name, rows, form)
         rows = FORMS[form][1](columns).assign(file=columns[FILE_COLUMN], line=columns[LINE_COLUMN])
         forms.append(form)
@@ -250,7 +250,7 @@ def read_corpus(path: str | Path, unit: str = "utterance", reading: str = "full"
 
 # %% ../nbs/feasibility/03_corpora.ipynb #6473d389
 def load_corpus(
-    corpus: str, path: str | Path | None = None, unit: str = "utterance", reading: str = "full"
+    corpus: str, path: str | Path | None = None, text_unit: str = "utterance", reading: str = "full"
 ) -> ReadResult:
     """Find a corpus by name (`goemotions`, `goemotions-raw`, `empathetic`) and read it.
 
@@ -259,7 +259,7 @@ def load_corpus(
     if reading == "study" and corpus != "empathetic":
         raise ConfigError(f"the study's reading is one of EmpatheticDialogues, not of {corpus}; read that in full")
     location = find_corpus(corpus, path)
-    result = read_corpus(location.path, unit, reading)
+    result = read_corpus(location.path, text_unit, reading)
     if (holds := result.frame.corpus.iloc[0]) != corpus.removesuffix("-raw"):
         raise DataError(f"{location.path} holds {holds}, not {corpus}; name the corpus with --corpus {holds}")
     return replace(result, origin=location.origin)

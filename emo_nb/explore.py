@@ -72,7 +72,7 @@ def coverage(frame: pd.DataFrame, task: Task) -> pd.DataFrame:
     "Per corpus: rows, rows that the task's map keeps and leaves out, rows that get several of the task's labels."
     table = {}
     for corpus, rows in frame.groupby("corpus", observed=True):
-        n_labels = rows.labels.map(lambda own, corpus=corpus: len(task.labels_of(own, str(corpus))))
+        n_labels = rows.labels.map(lambda labels, corpus=corpus: len(task.labels_of(labels, str(corpus))))
         kept, several = int((n_labels > 0).sum()), int((n_labels > 1).sum())
         table[corpus] = {"rows": len(rows), "kept": kept, "left out": len(rows) - kept, "several labels": several}
     return pd.DataFrame(table).T.rename_axis("corpus")
@@ -80,7 +80,7 @@ def coverage(frame: pd.DataFrame, task: Task) -> pd.DataFrame:
 # %% ../nbs/feasibility/04_explore.ipynb #57e3cedb
 def left_out(frame: pd.DataFrame, task: Task) -> pd.Series:
     "The rows that the task's map leaves out, counted by their own labels."
-    unmapped = [not task.labels_of(own, corpus) for own, corpus in zip(frame.labels, frame.corpus, strict=True)]
+    unmapped = [not task.labels_of(labels, corpus) for labels, corpus in zip(frame.labels, frame.corpus, strict=True)]
     return label_counts(frame[unmapped])
 
 # %% ../nbs/feasibility/04_explore.ipynb #668538d5

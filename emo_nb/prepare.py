@@ -24,7 +24,7 @@ def map_labels(frame: pd.DataFrame, task: Task) -> pd.DataFrame:
     has a label of the task, `ConfigError` where the task has no map for a corpus.
     """
     check_tidy(frame)
-    mapped = [task.labels_of(own, corpus) for own, corpus in zip(frame.labels, frame.corpus, strict=True)]
+    mapped = [task.labels_of(labels, corpus) for labels, corpus in zip(frame.labels, frame.corpus, strict=True)]
     targets = mapped if task.multi_label else [labels[:1] for labels in mapped]
     labelled = frame.assign(targets=pd.Series(targets, index=frame.index, dtype=object))
     has_label = labelled.targets.map(len) > 0

@@ -93,9 +93,9 @@ def load_examples(config: Config) -> Examples:
     if config.task not in (None, "custom"):
         get_task(config.task)  # a task that does not exist is sooner said than a table is read
     if is_own_table(config):
-        if config.unit or config.corpus:
+        if config.text_unit or config.corpus:
             raise ConfigError(
-                "a corpus and its unit are no settings of a table of your own; leave out --corpus and --unit"
+                "a corpus and its text unit are no settings of a table of your own; leave out --corpus and --text-unit"
             )
         table = read_table(str(config.data), **config.table_options())
         _log_table(table)
@@ -103,8 +103,8 @@ def load_examples(config: Config) -> Examples:
     else:
         task = get_task(config.task_name)
         corpora = CORPORA[config.corpus] if config.corpus else task.maps
-        unit = config.unit or task.unit
-        results = {corpus: load_corpus(corpus, config.data, unit) for corpus in corpora if task.map_for(corpus)}
+        text_unit = config.text_unit or task.text_unit
+        results = {corpus: load_corpus(corpus, config.data, text_unit) for corpus in corpora if task.map_for(corpus)}
         for result in results.values():
             logger.info("%s", result)
     frame = pd.concat([result.frame for result in results.values()], ignore_index=True)
@@ -118,19 +118,19 @@ def load_examples(config: Config) -> Examples:
 
 def _log_labelled(rows: pd.DataFrame, total: int, task: Task) -> None:
     "Say how many rows have a label of the task, how many have several, and which of these count."
-    n_labels = [len(task.labels_of(own, corpus)) for own, corpus in zip(rows.labels, rows.corpus, strict=True)]
+    n_labels = [len(task.labels_of(labels, corpus)) for labels, corpus in zip(rows.labels, rows.corpus, strict=True)]
     several, labelled = sum(n > 1 for n in n_labels), sum(n > 0 for n in n_labels)
     which = "all of them count" if task.multi_label else "the first in the task's order counts"
     message = "%s of %s rows have a label of the task; %s have several, %s"
     logger.info(message, f"{labelled:,}", f"{total:,}", f"{several:,}", which)
 
 # %% ../nbs/prototype/11_run.ipynb #c005300a
-def _check_map(label_map: dict[str, str] | None, own: Iterable[tuple[str, ...]], name: str) -> dict[str, str]:
+def _check_map(label_map: dict[str, str] | None, corpus_labels: Iterable[tuple[str, ...]], name: str) -> dict[str, str]:
     """The map from a table's labels, by default onto themselves.
 
     Raises `DataError` where it has none of the labels, `ConfigError` where it gives them no name, or all of them one.
     """
-    labels = sorted({label for row in own for label in row})
+    labels = sorted({label for row in corpus_labels for label in row})
     if label_map is not None and not all(map(str.strip, label_map.values())):
         empty = next(label for label, to in label_map.items() if not to.strip())
         raise ConfigError(f"the map gives the label {empty!r} no name; give it one, or leave it out of the map")
@@ -147,12 +147,14 @@ def _check_map(label_map: dict[str, str] | None, own: Iterable[tuple[str, ...]],
     return {label: label for label in labels} if label_map is None else label_map
 
 
-def log_left_out(own: pd.Series, mapping: Mapping[str, str], multi_label: bool) -> None:
+def log_left_out(corpus_labels: pd.Series, mapping: Mapping[str, str], multi_label: bool) -> None:
     "Say which of a table's labels a map lacks, and how many rows have them or, in a single-label task, none at all."
-    if not multi_label and (unlabelled := int((own.map(len) == 0).sum())):
+    if not multi_label and (unlabelled := int((corpus_labels.map(len) == 0).sum())):
         logger.info("left out, because each text has exactly one label in this task: %s without any", f"{unlabelled:,}")
-    if unknown := [f"{label} ({n:,})" for label, n in own.explode().value_counts().items() if label not in mapping]:
-        lost = sum(bool(row) and not set(row) & set(mapping) for row in own)
+    if unknown := [
+        f"{label} ({n:,})" for label, n in corpus_labels.explode().value_counts().items() if label not in mapping
+    ]:
+        lost = sum(bool(row) and not set(row) & set(mapping) for row in corpus_labels)
         logger.info(
             "labels that are left out: %s; rows that have no other and are left out: %s",
             ", ".join(unknown),
@@ -199,11 +201,11 @@ _MOST_SHOWN = 40  # labels, before a training
 # %% ../nbs/prototype/11_run.ipynb #cabf1d01
 def _task_of_table(config: Config, table: ReadResult) -> Task:
     "The task of a user's own table: its own labels, or a built-in task whose labels it uses; the map applied."
-    name, own = table_name(table), table.frame.labels
-    mapping = _check_map(config.label_map, own, name)
+    name, corpus_labels = table_name(table), table.frame.labels
+    mapping = _check_map(config.label_map, corpus_labels, name)
     if config.task_name == "custom":
-        mapped = [tuple(mapping[label] for label in row if label in mapping) for row in own]
-        task = custom_task([new for new, row in zip(mapped, own, strict=True) if new or not row], name)
+        mapped = [tuple(mapping[label] for label in row if label in mapping) for row in corpus_labels]
+        task = custom_task([new for new, row in zip(mapped, corpus_labels, strict=True) if new or not row], name)
         mapping = {label: to for label, to in mapping.items() if to in task.labels}
     else:
         task = get_task(config.task_name)
@@ -212,7 +214,7 @@ def _task_of_table(config: Config, table: ReadResult) -> Task:
                 f"{name} has labels outside the task {task.name!r}: {', '.join(map(repr, unknown[:8]))}; map them onto "
                 f"its labels ({', '.join(task.labels)}) with --map, or leave out --task"
             )
-    log_left_out(own, mapping, task.multi_label)
+    log_left_out(corpus_labels, mapping, task.multi_label)
     split = "given" if table.frame.split.notna().any() else "group"
     return replace(task, split=split, maps={name: mapping}, keep_unlabelled=task.multi_label)
 

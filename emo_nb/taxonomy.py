@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['GOEMOTIONS', 'EMPATHETIC', 'SHARED10', 'GOEMOTIONS_TO_SHARED10', 'EMPATHETIC_TO_SHARED10', 'EKMAN7', 'SENTIMENT4',
-           'GOEMOTIONS_TO_EKMAN7', 'GOEMOTIONS_TO_SENTIMENT4', 'BRIGHTER', 'Unit', 'UNITS', 'TASKS', 'Task', 'get_task',
-           'custom_task']
+           'GOEMOTIONS_TO_EKMAN7', 'GOEMOTIONS_TO_SENTIMENT4', 'BRIGHTER', 'TextUnit', 'TEXT_UNITS', 'TASKS', 'Task',
+           'get_task', 'custom_task']
 
 # %% ../nbs/feasibility/01_taxonomy.ipynb #052f5456
 from collections.abc import Iterable, Mapping
@@ -87,8 +87,8 @@ GOEMOTIONS_TO_SENTIMENT4 = {
 BRIGHTER = ("anger", "fear", "joy", "sadness", "surprise")
 
 # %% ../nbs/feasibility/01_taxonomy.ipynb #79790929
-Unit = Literal["utterance", "prompt", "speaker", "dialogue"]  # what one text of EmpatheticDialogues can be
-UNITS: tuple[str, ...] = get_args(Unit)
+TextUnit = Literal["utterance", "prompt", "speaker", "dialogue"]  # what one text of EmpatheticDialogues can be
+TEXT_UNITS: tuple[str, ...] = get_args(TextUnit)
 
 # %% ../nbs/feasibility/01_taxonomy.ipynb #7be698c5
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Task:
     multi_label: bool = False  # may one text have several?
     maps: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # corpus -> its label -> the task's label
     split: str = "group"  # or official, where the corpora have one, or given, where the user's table has one
-    unit: str = "utterance"  # what counts as one text of EmpatheticDialogues: one of `UNITS`
+    text_unit: str = "utterance"  # what counts as one text of EmpatheticDialogues: one of `TEXT_UNITS`
     capped: tuple[str, ...] = ()  # labels limited to 10,000 training rows
     keep_unlabelled: bool = False  # do texts without any label count, as examples that have none of the labels?
 
@@ -123,10 +123,10 @@ class Task:
             )
         return self.maps[corpus]
 
-    def labels_of(self, own: Iterable[str], corpus: str) -> tuple[str, ...]:
+    def labels_of(self, corpus_labels: Iterable[str], corpus: str) -> tuple[str, ...]:
         "A row's own labels, mapped onto the task's, in the task's order; labels that the map lacks are dropped."
         to = self.map_for(corpus)
-        mapped = {to[label] for label in own if label in to}
+        mapped = {to[label] for label in corpus_labels if label in to}
         return tuple(label for label in self.labels if label in mapped)
 
 # %% ../nbs/feasibility/01_taxonomy.ipynb #0ba09cdc
@@ -153,7 +153,7 @@ TASKS = {
         EMPATHETIC,
         maps={"empathetic": {label: label for label in EMPATHETIC}},
         split="official",
-        unit="prompt",
+        text_unit="prompt",
     ),
 }
 
@@ -186,5 +186,5 @@ def custom_task(labels: Iterable[tuple[str, ...]], corpus: str, name: str = "cus
         why = "but in the results '|' separates the labels of a row"
         raise DataError(f"{corpus!r} has a label called {joined[0]!r}, {why}; rename it, or map it with --map")
     several = any(len(set(row)) != 1 for row in rows)
-    own = {label: label for label in names}
-    return Task(name, names, several, {corpus: own}, keep_unlabelled=several)
+    identity = {label: label for label in names}
+    return Task(name, names, several, {corpus: identity}, keep_unlabelled=several)

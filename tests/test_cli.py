@@ -30,7 +30,7 @@ HELP = {
     "": "fetch explore run predict evaluate doubt export info",
     "fetch": "goemotions goemotions-raw empathetic all",
     "explore": "--corpus --data --reading --out",
-    "run": "--task --corpus --preset --profile --encoder --method --split --unit --data --text-col --label-col --seed",
+    "run": "--task --corpus --preset --profile --encoder --method --split --text-unit --unit --data --text-col --label-col --seed",
     "predict": "TEXTS --model --file --format --out --force --threshold --top-k --long-texts --device --dtype",
     "doubt": "--data --text-col --label-col --folds --epochs --encoder --out --force",
     "export": "MODEL --to --int8 --out --force",

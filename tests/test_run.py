@@ -336,6 +336,7 @@ def test_a_run_directory_that_an_earlier_version_wrote_on_the_built_in_sample_op
     run = open_run(folder)
     config = Config.from_record(run.config)
     assert (config.preset, config.task, config.train.method, config.seed) == ("tiny", "shared10", "lora", 42)
+    assert Config.from_record(run.config | {"unit": "prompt"}).text_unit == "prompt"
     again = compute_metrics(run.predictions, run.config["labels"])
     assert {name: scores["macro_f1"] for name, scores in again.items()} == {
         name: scores["macro_f1"] for name, scores in run.metrics.items()
@@ -387,7 +388,7 @@ def test_the_newest_run_is_the_one_that_was_finished_last(tiny, tmp_path):
 
 
 def test_prompts_are_trained_on_with_first_turns_and_tested_alone():
-    config = Config.from_preset("full", corpus="empathetic", unit="prompt")
+    config = Config.from_preset("full", corpus="empathetic", text_unit="prompt")
     examples = load_examples(config)
     splits = make_splits(examples.rows, examples.task, config)
     assert set(splits["train"].role) == {"prompt", "speaker"}

@@ -89,7 +89,7 @@ def adjust_logits(training: Training) -> dict[str, Any]:
 
 def add_prompts(training: Training) -> dict[str, Any]:
     "EmpatheticDialogues' prompts as a second task; each text has targets for the labels of its own task only."
-    frame = load_corpus("empathetic", unit="prompt").frame
+    frame = load_corpus("empathetic", text_unit="prompt").frame
     prompts = frame[frame.split == "train"]
     first, second = training.targets, encode_labels(prompts.labels, EMPATHETIC)
     targets = np.full(np.add(first.shape, second.shape), np.nan, np.float32)

@@ -22,7 +22,7 @@ RUNS, RESULTS = ROOT / "runs" / "results", ROOT / "results"
 SEEDS = (42, 43, 44)
 RECORD_KEYS = (  # what a result file holds of a run's config.json
     *("command", "date", "seconds", "train_seconds", "memory_mb", "task", "corpus", "preset", "encoder", "method"),
-    *("split", "unit", "seed", "rows", "parameters", "calibration", "files", "versions", "hardware"),
+    *("split", "text_unit", "seed", "rows", "parameters", "calibration", "files", "versions", "hardware"),
 )
 
 

@@ -133,7 +133,7 @@ def compare_speed(folder: Path, texts: list[str]) -> dict[str, Any]:
         "teacher": TrainedClassifier.from_pretrained(TEACHER),
         "student": TrainedClassifier.from_pretrained(folder),
     }
-    found: dict[str, dict[str, list[float]]] = {"bulk": {}, "one by one": {}}
+    rates: dict[str, dict[str, list[float]]] = {"bulk": {}, "one by one": {}}
     for turn in range(ROUNDS + 1):
         for name, model in models.items():
             start = perf_counter()
@@ -142,9 +142,9 @@ def compare_speed(folder: Path, texts: list[str]) -> dict[str, Any]:
             for text in texts[:200]:
                 model.predict_proba(text)
             if turn:  # the first round warms up
-                found["bulk"].setdefault(name, []).append(len(texts) / (middle - start))
-                found["one by one"].setdefault(name, []).append(200 / (perf_counter() - middle))
-    medians = {way: {name: median(values) for name, values in of.items()} for way, of in found.items()}
+                rates["bulk"].setdefault(name, []).append(len(texts) / (middle - start))
+                rates["one by one"].setdefault(name, []).append(200 / (perf_counter() - middle))
+    medians = {way: {name: median(values) for name, values in of.items()} for way, of in rates.items()}
     return {way: {**of, "times": of["student"] / of["teacher"]} for way, of in medians.items()}
 
 

@@ -132,11 +132,11 @@ def main() -> None:
     # all prompts last, because they take longest
     jobs = [(name, size, seed) for seed in SEEDS for name in tables for size in EPOCHS]
     jobs += [(name, None, seed) for name in tables for seed in SEEDS]
-    found: dict[str, dict[str, dict[str, list[Any]]]] = {name: {} for name in tables}
+    results: dict[str, dict[str, dict[str, list[Any]]]] = {name: {} for name in tables}
     for name, size, seed in jobs:
         both = [one_result(name, tables[name], size, encoder, seed, may_train) for encoder in ENCODERS]
         if None not in both:
-            of_size = found[name].setdefault(str(size or "all"), {encoder: [] for encoder in ENCODERS})
+            of_size = results[name].setdefault(str(size or "all"), {encoder: [] for encoder in ENCODERS})
             for encoder, result in zip(ENCODERS, both, strict=True):
                 of_size[encoder].append({"seed": seed, **result})
     record = {
@@ -144,7 +144,9 @@ def main() -> None:
         "adapter_sha256": read_hashes(FOLDER)[ADAPTER],
         "rows": {name: {split: len(rows) for split, rows in table.splits.items()} for name, table in tables.items()},
         "files": {name: sha256 for table in tables.values() for name, sha256 in table.files.items()},
-        "tables": {name: {size: compare(of_size) for size, of_size in sizes.items()} for name, sizes in found.items()},
+        "tables": {
+            name: {size: compare(of_size) for size, of_size in sizes.items()} for name, sizes in results.items()
+        },
     }
     write_result("feelings", record, started, "python tools/feelings.py")
 

@@ -25,7 +25,7 @@ import pandas as pd
 from pyarrow.parquet import read_metadata
 
 from emo_nb.core import DataError, EmoNbError
-from emo_nb.corpora import COLUMNS, UNITS, ReadResult, read_corpus, read_table
+from emo_nb.corpora import COLUMNS, TEXT_UNITS, ReadResult, read_corpus, read_table
 from emo_nb.io.archives import TABLE_SUFFIXES
 from emo_nb.io.files import atomic_file
 from emo_nb.io.readers import LINE_COLUMN, estimate_rows, is_goemotions_split, iter_texts, read_table_file
@@ -184,7 +184,7 @@ def make_case(number: int, folder: Path):
     path = folder if dice.random() < 0.1 or len(list(folder.iterdir())) > 1 else file
     columns = COLUMN_NAMES.get(Path(name).stem, ("text", "label", "id"))
     readers = [
-        partial(read_corpus, path, dice.choice(UNITS), dice.choice(("full", "full", "full", "study"))),
+        partial(read_corpus, path, dice.choice(TEXT_UNITS), dice.choice(("full", "full", "full", "study"))),
         partial(
             read_table,
             path,

@@ -187,7 +187,7 @@ def scores_on_shared_labels(table: pd.DataFrame, shared: list[str]) -> dict[str,
 
 def scores_on_prompts(run: Run, tested: pd.DataFrame, labels: list[str]) -> dict[str, Any]:
     "Scores of a run on the prompts of the conversations that it was tested on."
-    frame = load_corpus("empathetic", unit="prompt").frame
+    frame = load_corpus("empathetic", text_unit="prompt").frame
     rows = map_labels(frame[frame.group.isin(tested.group)], get_task("shared10"))
     proba = TrainedClassifier.from_pretrained(run.folder).predict_proba(rows.text)
     table = prediction_table(rows, proba, labels)
@@ -219,7 +219,7 @@ def compare_units() -> None:
     started = utc_now()
     options = ("--task", "empathetic32", "--method", "finetune", "--seed", str(SEEDS[0]))
     runs = {
-        unit: train_run(f"empathetic32-finetune-{SEEDS[0]}-{unit}", *options, "--unit", unit)
+        unit: train_run(f"empathetic32-finetune-{SEEDS[0]}-{unit}", *options, "--text-unit", unit)
         for unit in ("utterance", "speaker", "dialogue")
     }
     runs["prompt"] = train_task("empathetic32")

@@ -149,15 +149,15 @@ def score_thresholds(folders: list[Path], splits: Splits, labels: list[str]) -> 
     truth, train_truth = (encode_labels(splits[name].targets, labels) for name in ("dev", "train"))
     logits, of_train = [read_logits(folder)["dev"] for folder in folders], expit(out_of_fold_logits(splits, labels))
     probas = [expit(one / fit_temperature(one, truth, True)) for one in logits]
-    found: dict[str, dict[str, list[float]]] = {"dev": {}, "train and dev": {}}
+    f1: dict[str, dict[str, list[float]]] = {"dev": {}, "train and dev": {}}
     for name, choose in THRESHOLDS.items():
 
         def choose_on_all(proba: np.ndarray, of_dev: np.ndarray, choose: Any = choose) -> np.ndarray:
             return choose(np.concatenate([of_train, proba]), np.concatenate([train_truth, of_dev]))
 
-        found["dev"][name] = [cross_validated_f1(proba, truth, choose) for proba in probas]
-        found["train and dev"][name] = [cross_validated_f1(proba, truth, choose_on_all) for proba in probas]
-    return found
+        f1["dev"][name] = [cross_validated_f1(proba, truth, choose) for proba in probas]
+        f1["train and dev"][name] = [cross_validated_f1(proba, truth, choose_on_all) for proba in probas]
+    return f1
 
 
 def write() -> None:
@@ -165,10 +165,10 @@ def write() -> None:
     started = utc_now()
     splits, labels, files = load_task()
     rows = {}
-    found = {
+    folders_of = {
         name: [folder for seed in SEEDS if (folder := student_folder(name, seed, FOLDER)).exists()] for name in WAYS
     }
-    for name, folders in found.items():
+    for name, folders in folders_of.items():
         if folders:
             rows[name] = summarize(WAYS[name].what, folders, splits, labels)
         if len(folders) > 1:
@@ -177,7 +177,7 @@ def write() -> None:
     record = {
         "rows": {"train": len(splits["train"]), "with_votes": rater_votes(splits, labels)[1]},
         "ways": rows,
-        "thresholds": score_thresholds(found["the recipe"], splits, labels),
+        "thresholds": score_thresholds(folders_of["the recipe"], splits, labels),
         "files": files,
     }
     write_result("ways", record, started, "python tools/ways.py")

@@ -130,9 +130,9 @@ SplitOption = Annotated[
     Literal["group", "study", "official"] | None,
     typer.Option(help="How rows are split into train, dev and test. Default: the task's, or your table's own."),
 ]
-UnitOption = Annotated[
+TextUnitOption = Annotated[
     Literal["utterance", "prompt", "speaker", "dialogue"] | None,
-    typer.Option(help="What one text of EmpatheticDialogues is. Default: the task's."),
+    typer.Option("--text-unit", "--unit", help="What one text of EmpatheticDialogues is. Default: the task's."),
 ]
 EpochsOption = Annotated[float | None, typer.Option(help="Default: the preset's.")]
 SeedOption = Annotated[int, typer.Option(help="Decides every random choice.")]

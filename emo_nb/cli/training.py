@@ -22,7 +22,7 @@ from .options import (
     EncoderOption,
     MethodOption,
     SplitOption,
-    UnitOption,
+    TextUnitOption,
     EpochsOption,
     SeedOption,
     RunDirOption,
@@ -43,7 +43,7 @@ def run(
     encoder: EncoderOption = None,
     method: MethodOption = "lora",
     split: SplitOption = None,
-    unit: UnitOption = None,
+    text_unit: TextUnitOption = None,
     data: DataPath = None,
     *,
     columns: dict[str, Any],
@@ -68,7 +68,15 @@ def run(
     from ..engine.memory import keep_freed_memory
     from ..run import run_experiment
 
-    places = {"task": task, "corpus": corpus, "split": split, "unit": unit, "data": data, "out": out, "force": force}
+    places = {
+        "task": task,
+        "corpus": corpus,
+        "split": split,
+        "text_unit": text_unit,
+        "data": data,
+        "out": out,
+        "force": force,
+    }
     machine = {"device": device, "dtype": dtype, "attention": attention}
     changes: dict[str, Any] = {"encoder": encoder, "epochs": epochs, "label_map": read_label_map(map_file)}
     changes = {name: value for name, value in changes.items() if value is not None} | columns

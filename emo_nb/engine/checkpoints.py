@@ -79,8 +79,8 @@ class Checkpoint:
         weights = hashlib.sha256()
         for name, tensor in sorted(self.state_dict().items()):
             weights.update(name.encode() + tensor.cpu().contiguous().view(-1).numpy().tobytes())
-        own = {k: v for k, v in self.config.to_dict().items() if k.startswith(("emo_nb", "id2"))}
-        weights.update(json.dumps(own, sort_keys=True).encode())
+        label_settings = {k: v for k, v in self.config.to_dict().items() if k.startswith(("emo_nb", "id2"))}
+        weights.update(json.dumps(label_settings, sort_keys=True).encode())
         return weights.hexdigest()
 
 

@@ -43,14 +43,14 @@ def choose_backend(device: str | None = None, dtype: str | None = None, attentio
     """
     import torch
 
-    found = find_accelerator()
+    accelerator = find_accelerator()
     if device not in (None, "cpu", *ACCELERATORS):
         raise ConfigError(f"there is no device {device!r}; choose one of: cpu, {', '.join(ACCELERATORS)}")
-    if device not in (None, "cpu", found):
+    if device not in (None, "cpu", accelerator):
         raise ConfigError(
-            f"a GPU was asked for ({device}), but torch finds {found or 'none'}; leave the device out, or choose cpu"
+            f"a GPU was asked for ({device}), but torch finds {accelerator or 'none'}; leave the device out, or choose cpu"
         )
-    device = device or found or "cpu"
+    device = device or accelerator or "cpu"
     if device == "cpu":
         check_threads(torch.get_num_threads())
     best, reason = {"cpu": best_cpu_dtype, "cuda": best_gpu_dtype}.get(device, _exact_dtype)()
@@ -75,11 +75,11 @@ def best_cpu_dtype() -> tuple[str, str]:
     "The number format that this processor multiplies fastest, and the reason."
     import torch
 
-    found = [name for feature, name in BF16_FEATURES.items() if feature in processor_features()]
-    if found and torch.backends.cpu.get_cpu_capability() == "AVX2":
+    bf16_features = [name for feature, name in BF16_FEATURES.items() if feature in processor_features()]
+    if bf16_features and torch.backends.cpu.get_cpu_capability() == "AVX2":
         return "float32", "torch is kept to AVX2 (ATEN_CPU_CAPABILITY)"
-    if found:
-        return "bfloat16", f"the processor has {found[0]}"
+    if bf16_features:
+        return "bfloat16", f"the processor has {bf16_features[0]}"
     return "float32", "the processor has no instructions for bfloat16"
 
 
@@ -102,8 +102,8 @@ def find_accelerator() -> str | None:
     "The GPU that torch finds, by torch's name; None where it finds none that is used."
     import torch
 
-    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    return found.type if found is not None and found.type in ACCELERATORS else None
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return accelerator.type if accelerator is not None and accelerator.type in ACCELERATORS else None
 
 
 def _exact_dtype() -> tuple[str, str]:

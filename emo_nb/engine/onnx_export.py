@@ -231,8 +231,8 @@ class Comparison:
         import torch
 
         model = prepare_for_inference(scorer.checkpoint, choose_backend("cpu", "float32"))
-        own = scorer.tokenizer(texts, truncation=True, max_length=scorer.max_length, return_attention_mask=False)
-        if own["input_ids"] != self.ids:
+        encoded = scorer.tokenizer(texts, truncation=True, max_length=scorer.max_length, return_attention_mask=False)
+        if encoded["input_ids"] != self.ids:
             raise ModelError(f"the tokenizer changes when it is saved as {TOKENIZER_FILE}; use the model itself")
         with torch.inference_mode():
             return self._proba(

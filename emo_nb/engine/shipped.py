@@ -43,10 +43,10 @@ def base_weights(encoder: Path) -> dict[str, np.ndarray]:
 
     weights = {name: w for name, w in load_file(encoder / "model.safetensors").items() if "position_ids" not in name}
     last = max(int(name.split(".")[2]) for name in weights if name.startswith("encoder.layer."))
-    own, added = f"encoder.layer.{last}.", f"encoder.layer.{last + 1}."
-    for name in [name for name in weights if name.startswith((own, "pooler."))]:
+    last_layer, added = f"encoder.layer.{last}.", f"encoder.layer.{last + 1}."
+    for name in [name for name in weights if name.startswith((last_layer, "pooler."))]:
         is_kept = ".key." in name or ".intermediate." in name
-        weights[name.replace(own, added)] = weights[name].copy() if is_kept else np.zeros_like(weights[name])
+        weights[name.replace(last_layer, added)] = weights[name].copy() if is_kept else np.zeros_like(weights[name])
     identity = np.eye(len(weights["pooler.dense.weight"]), dtype=np.float32)
     weights |= {"pooler.dense.weight": identity, f"{added}attention.self.value.weight": identity.copy()}
     weights[f"{added}attention.output.dense.weight"] = identity * np.float32(MEAN_SCALE)

@@ -149,15 +149,15 @@ def _read_string(text: str, separator: str | None) -> Cell:
             return Cell(
                 None, f"{_shown(text)} may be a list or a name; say which with --label-sep , or --label-sep none"
             )
-    found = [one for one in ([separator] if separator else SEPARATORS) if one in text]
-    if len(found) > 1:
-        both = " and ".join(map(repr, found[:2]))
+    separators = [one for one in ([separator] if separator else SEPARATORS) if one in text]
+    if len(separators) > 1:
+        both = " and ".join(map(repr, separators[:2]))
         return Cell(None, f"both {both} stand in {_shown(text)}; say which separates labels with --label-sep")
-    parts = text.split(found[0]) if found else [text]
+    parts = text.split(separators[0]) if separators else [text]
     names = tuple(dict.fromkeys(name for part in parts if (name := _plain_name(part))))
     if not names:
         return BLANK
-    several = len(names) > 1 and f"{found[0]!r} separates labels; --label-sep none keeps it as a part of a name"
+    several = len(names) > 1 and f"{separators[0]!r} separates labels; --label-sep none keeps it as a part of a name"
     return Cell(names, remark=several or "")
 
 

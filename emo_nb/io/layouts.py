@@ -77,19 +77,19 @@ def recognize_layout(file: TableFile) -> Layout | None:
     for layout in PUBLISHED:
         wanted = (layout.text, *([layout.label] if layout.label else layout.label_cols), *layout.group, *layout.needs)
         wanted += layout.keep[:1] if layout.keep else ()
-        found = {name: find_column(names, name) for name in wanted}
-        if all(found.values()):
-            return _with_names(layout, found)
+        column_of = {name: find_column(names, name) for name in wanted}
+        if all(column_of.values()):
+            return _with_names(layout, column_of)
     if not file.table.has_header:
         return _headless_layout(file)
     text = next((column for name in _TEXTS if (column := find_column(names, name))), "")
     label = next((column for name in _LABELS if (column := find_column(names, name))), "")
-    return Layout("own table", text, label, () if label else indicator_columns(file, text)) if text else None
+    return Layout("custom table", text, label, () if label else indicator_columns(file, text)) if text else None
 
 
-def _with_names(layout: Layout, found: dict[str, str | None]) -> Layout:
+def _with_names(layout: Layout, column_of: dict[str, str | None]) -> Layout:
     "A layout with the names that its columns have in the file."
-    name = {wanted: column or "" for wanted, column in found.items()}
+    name = {wanted: column or "" for wanted, column in column_of.items()}
     keep = (name[layout.keep[0]], layout.keep[1]) if layout.keep else None
     columns = tuple(name[one] for one in layout.label_cols), tuple(name[one] for one in layout.group)
     return replace(

@@ -47,16 +47,16 @@ def find_files(place: Place) -> list[Place]:
     Raises `TextError` where there is none, and `ConfigError` or `DataError` for an address that cannot be reached.
     """
     if is_remote(place):
-        found: list[Place] = list(_remote_files(str(place)))
+        files: list[Place] = list(_remote_files(str(place)))
     elif os.path.isdir(place):
-        found = sorted(path for path in Path(place).rglob("*") if _is_table_name(path.name) and _has_content(path))
+        files = sorted(path for path in Path(place).rglob("*") if _is_table_name(path.name) and _has_content(path))
     elif os.path.exists(place) or not glob.has_magic(str(place)):
-        found = [Path(place)]
+        files = [Path(place)]
     else:
-        found = sorted(path for name in glob.glob(str(place), recursive=True) if _has_content(path := Path(name)))
-    if not found:
+        files = sorted(path for name in glob.glob(str(place), recursive=True) if _has_content(path := Path(name)))
+    if not files:
         raise TextError(f"{place} names no file with texts; name a file, a folder with tables, or another pattern")
-    return found
+    return files
 
 
 def _has_content(path: Path) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from ..core import EmoNbError
 
@@ -150,7 +150,11 @@ class TrainingRecord(Provenance):
     encoder: Name = Field(description="`minilm`, a folder or a hub id")
     method: Name = Field(description="`lora` or `finetune`")
     split: str | None = Field(None, description="`group`, `study` or `official`; the task's if none")
-    unit: str | None = Field(None, description="what counts as one text of EmpatheticDialogues; the task's if none")
+    text_unit: str | None = Field(
+        None,
+        validation_alias=AliasChoices("text_unit", "unit"),  # its earlier name
+        description="what counts as one text of EmpatheticDialogues; the task's if none",
+    )
     seed: int = Field(ge=0)
     rows: dict[str, int] = Field(description="of train, dev and test")
     parameters: dict[str, int] | None = Field(None, description="of the model: `all`, and those `trained`")

@@ -201,7 +201,7 @@ def _choose_layout(where: object, file: TableFile, columns: NamedColumns) -> Lay
         label = known.label if known else ""
     missing = [one for one, there in (("text", text), ("label", label or label_cols)) if not there]
     check_known(where, file, missing)
-    layout = Layout("own table", text, label, label_cols)
+    layout = Layout("custom table", text, label, label_cols)
     if known and (known.text, known.label, known.label_cols) == (text, label, label_cols):
         layout = known
     if columns.group:
@@ -247,7 +247,7 @@ def _layout_notes(layout: Layout, columns: NamedColumns, file: TableFile) -> lis
     ]
     labels = f"the columns of 0 and 1 {list_names(layout.label_cols)}" if layout.label_cols else repr(layout.label)
     if not columns.text or not (columns.label or columns.labels):
-        recognised = f"read as {layout.name}: " if layout.name not in ("own table", "no header") else ""
+        recognised = f"read as {layout.name}: " if layout.name not in ("custom table", "no header") else ""
         notes.append(f"{recognised}texts in {layout.text!r}, labels in {labels}")
     if layout.group and not columns.group:
         notes.append(f"rows with the same {list_names(layout.group)} stay on one side of a split")
@@ -262,7 +262,7 @@ def _take_columns(name: str, file: TableFile, layout: Layout, is_named: bool) ->
     if layout.group:
         keys = zip(*(file.column(column).map(number_text) for column in layout.group), strict=True)
         prefix = "" if is_named else f"{name}:"  # a published number counts within its file
-        group = [prefix + "/".join(key) if all(key) else own for key, own in zip(keys, place, strict=True)]
+        group = [prefix + "/".join(key) if all(key) else row for key, row in zip(keys, place, strict=True)]
     labels: Any = file.column(layout.label) if layout.label else None
     if layout.label in file.table.label_names:
         labels = labels.map(lambda cell: None if cell == -1 else cell)  # as datasets marks what is not labelled

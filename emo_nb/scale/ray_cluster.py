@@ -118,10 +118,10 @@ def check_machines(places: Sequence[str]) -> None:
         from importlib.metadata import PackageNotFoundError, version
 
         try:
-            found = version("emo_nb")
+            installed = version("emo_nb")
         except PackageNotFoundError:
-            found = ""
-        return found, [place for place in places if "://" not in place and not os.path.exists(place)]
+            installed = ""
+        return installed, [place for place in places if "://" not in place and not os.path.exists(place)]
 
     remote, asked = ray.remote(num_cpus=0)(look), []
     for node in (node for node in ray.nodes() if node["Alive"]):
@@ -129,14 +129,14 @@ def check_machines(places: Sequence[str]) -> None:
         asked.append((node["NodeManagerAddress"], remote.options(scheduling_strategy=there).remote(places)))
     for address, answer in asked:
         try:
-            found, missing = ray.get(answer, timeout=_SECONDS_TO_ANSWER)
+            installed, missing = ray.get(answer, timeout=_SECONDS_TO_ANSWER)
         except ray.exceptions.RayError as error:
             raise ConfigError(
                 f"the machine {address} of the cluster does not answer ({first_line(error)}); take it out of the cluster, "
                 "or start Ray anew there"
             ) from error
-        if found != __version__:
-            what = f"has emo_nb {found}" if found else "has no emo_nb"
+        if installed != __version__:
+            what = f"has emo_nb {installed}" if installed else "has no emo_nb"
             raise ConfigError(
                 f"the machine {address} {what}, and this one {__version__}; install the same on all of them"
             )
@@ -176,13 +176,13 @@ def _divide_cores(cores: int | None, on_gpu: bool) -> tuple[int, int]:
     "The cores of a worker, and how many workers there is room for, on GPUs one for each. `ConfigError` where there is none."
     import ray
 
-    found = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
-    sizes = [int(of.get("CPU", 0)) for of in found]
+    machines = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
+    sizes = [int(of.get("CPU", 0)) for of in machines]
     cores = cores or 1  # several workers of one thread each do more than one of several threads
     if cores > max(sizes):
         raise ConfigError(f"a worker of {cores} cores fits on no machine, the largest has {max(sizes)}; give fewer")
     rooms = [
-        min(size // cores, int(of.get("GPU", 0)) if on_gpu else size) for size, of in zip(sizes, found, strict=True)
+        min(size // cores, int(of.get("GPU", 0)) if on_gpu else size) for size, of in zip(sizes, machines, strict=True)
     ]
     if not sum(rooms):
         raise ConfigError(

@@ -60,12 +60,12 @@ def _rows_for(
     trained: TrainedClassifier, table: ReadResult | None, data: str, label_map: Mapping[str, str] | None
 ) -> pd.DataFrame:
     "The labelled rows of a table, or the test rows of a corpus, with the labels of any model."
-    own = Task("custom", tuple(trained.labels), trained.multi_label)
+    task = Task("custom", tuple(trained.labels), trained.multi_label)
     if table is None and (corpus := corpus_at(data)) is not None:
         table = _read_test_rows(corpus, data)
-        own = next((task for task in TASKS.values() if set(task.labels) == set(own.labels)), own)
-        label_map = label_map or own.maps.get(table_name(table))
-    return _rows_of_table(table or read_table(data), own, label_map)
+        task = next((known for known in TASKS.values() if set(known.labels) == set(task.labels)), task)
+        label_map = label_map or task.maps.get(table_name(table))
+    return _rows_of_table(table or read_table(data), task, label_map)
 
 
 def _read_test_rows(name: str, data: str) -> ReadResult:
@@ -143,7 +143,7 @@ def _rows_of_table(table: ReadResult, task: Task, label_map: Mapping[str, str] |
     log_left_out(frame.labels, mapping, task.multi_label)
     if absent := sorted(set(task.labels) - set(rows.targets.explode())):
         logger.info("labels of the model that no row has: %s", ", ".join(absent))
-    several = sum(len(task.labels_of(own, name)) > 1 for own in rows.labels)
+    several = sum(len(task.labels_of(labels, name)) > 1 for labels in rows.labels)
     if several and not task.multi_label:
         logger.warning("rows with several labels, of which the first in the task's order counts: %s", f"{several:,}")
     return rows

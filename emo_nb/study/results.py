@@ -97,15 +97,15 @@ def load_bench(part: str) -> dict[str, dict[str, Any]]:
     Of `BENCH_KINDS`, those that have been measured at this part. Raises `SourceError` where neither has
     any, `DataError` where a file does not fit its schema.
     """
-    found, missing = {}, None
+    results, missing = {}, None
     for kind in BENCH_KINDS:
         try:
-            found[kind] = load_result(f"bench/{kind}/{part}")
+            results[kind] = load_result(f"bench/{kind}/{part}")
         except SourceError as error:
             missing = error
-    if not found and missing:
+    if not results and missing:
         raise missing
-    return found
+    return results
 
 
 def _download_result(name: str, url: str) -> dict[str, Any]:
