@@ -39,7 +39,7 @@ SIZES: dict[str, list[int]] = {  # rows, but tokens for length, threads for thre
     "run": [600],
     "start": [1],
     "rows": [1_000, 10_000, 100_000, 1_000_000],
-    "ray": [20_000, 100_000],  # a part of ten thousand texts for each worker, and five
+    "ray": [20_000, 200_000],  # a part of ten thousand texts for each of two workers, and ten
     "length": [8, 16, 32, 64, 128, 256],
     "threads": [1, 2],
     "company": [2000],

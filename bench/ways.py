@@ -543,10 +543,10 @@ predict_on_ray(TrainedClassifier.from_pretrained(model), file, out, show_progres
 """
 
 
-def file_of(rows: int, ray_cores: int | None = None, model: Path = MODEL) -> dict[str, Any]:
+def file_of(rows: int, ray_cores: int | None = None, model: Path = MODEL, on: set[int] | None = None) -> dict[str, Any]:
     """A file of texts through `emo-nb predict`, its start included; and the memory that the process took at most.
 
-    Or on a Ray cluster of this machine, with workers of so many cores, whose memory is not counted.
+    Or on a Ray cluster of this machine, or of the cores `on`, with workers of so many cores, whose memory is not counted.
     """
     import pandas as pd
 
@@ -557,7 +557,8 @@ def file_of(rows: int, ray_cores: int | None = None, model: Path = MODEL) -> dic
         if ray_cores:
             command = ["-c", ON_RAY, str(model), str(table), str(out), str(ray_cores)]
         start = time.perf_counter()
-        with subprocess.Popen([sys.executable, *command], stderr=subprocess.DEVNULL) as process:
+        keep_to = None if on is None else lambda: os.sched_setaffinity(0, on)
+        with subprocess.Popen([sys.executable, *command], stderr=subprocess.DEVNULL, preexec_fn=keep_to) as process:
             _, process.returncode, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - start
         written = len(pd.read_parquet(out, columns=["label"]))
@@ -673,6 +674,7 @@ PARTS: dict[str, dict[str, Callable[[int], dict[str, Any]]]] = {
         "emo-nb predict": file_of,
         "Ray, workers of one core": partial(file_of, ray_cores=1),
         "Ray, a worker of two cores": partial(file_of, ray_cores=2),
+        "Ray, one worker on one core": partial(file_of, ray_cores=1, on={0}),
     },
     "length": {"emo_nb, bulk": of_length},
     "threads": {"emo_nb, bulk": on_threads},

@@ -4,13 +4,16 @@
     python tools/gpu.py --smallest    `make gpu-rehearsal`: that it runs, on any machine; its figures mean nothing
 
 Training and prediction beside the Trainer and the pipeline; GoEmotions' 28 labels with MiniLM, every layer and three
-seeds; the full preset on both corpora, which is what the cells for a GPU on the pages run; and the 28 labels again with
-all-mpnet-base-v2. Beside each run are its seconds, the memory of the GPU and how busy it was. What cannot be had or fails
+seeds; the full preset on both corpora, by the cell for a GPU of the page about the full run, which keeps its output; and
+the 28 labels again with all-mpnet-base-v2. Beside each run are its seconds, the memory of the GPU and how busy it was. What cannot be had or fails
 is said and left out, and nothing is begun when the time is over. All goes into results/gpu/, after each run.
 """
 
 import argparse
 import json
+import os
+import shlex
+import shutil
 import subprocess
 import sys
 import threading
@@ -20,8 +23,11 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+import nbformat
 from experiments import ROOT, SEEDS, summarize_run
 from mpnet import find_mpnet
+from nbclient.exceptions import CellExecutionError
+from pages import WITH_CUDA, run_page
 
 from emo_nb.config import Config
 from emo_nb.core import ModelError
@@ -30,6 +36,8 @@ from emo_nb.model import find_encoder
 from emo_nb.report import open_run, provenance, utc_now
 
 RUNS = ROOT / "runs" / "gpu"
+PAGE = ROOT / "nbs" / "results" / "21_full_run.ipynb"
+PRESET = ("--preset", "full")  # as its cell has it
 QUERY = ("nvidia-smi", "--query-gpu=utilization.gpu,memory.used", "--format=csv,noheader,nounits")
 
 
@@ -68,14 +76,33 @@ def train(name: str, *options: str) -> dict[str, Any]:
     return {**summarize_run(open_run(RUNS / name)), "seen": seen}
 
 
+def train_on_the_page(options: tuple[str, ...]) -> dict[str, Any]:
+    """The page of the full run, run below runs/gpu/ with its cell for a GPU, and what was seen of the GPU.
+
+    `options` take the place of the preset's in that cell; where they are the preset's, the page keeps what it printed.
+    """
+    page, folder = RUNS / PAGE.name, RUNS / "runs" / "full"  # the cell writes beside its page
+    shutil.rmtree(folder, ignore_errors=True)
+    notebook = nbformat.read(PAGE, as_version=4)
+    for cell in notebook.cells:
+        cell.source = cell.source.replace(f"run {shlex.join(PRESET)} --out", f"run {shlex.join(options)} --out")
+    RUNS.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, page)
+    print(f"\nthe cell for a GPU of {PAGE.name}: emo-nb run {shlex.join(options)}", flush=True)
+    seen = watched(lambda: nbformat.write(run_page(page, WITH_CUDA), page))
+    if options == PRESET:
+        shutil.copy(page, PAGE)
+    return {**summarize_run(open_run(folder)), "seen": seen}
+
+
 def full_preset() -> tuple[str, ...]:
     "The options of the full preset; with the bundled encoder where its own cannot be had."
     try:
         find_encoder(Config.from_preset("full").encoder)
     except ModelError as error:
         print(f"{error}; the full preset is run with minilm", flush=True)
-        return ("--preset", "full", "--encoder", "minilm")
-    return ("--preset", "full")
+        return (*PRESET, "--encoder", "minilm")
+    return PRESET
 
 
 def larger_encoder() -> str | None:
@@ -112,6 +139,7 @@ def main() -> None:
 
     if not torch.cuda.is_available() and not given.smallest:
         parser.error("torch finds no GPU here; --smallest rehearses all of it on a CPU")
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # for the page's cell
     started, end = utc_now(), time.perf_counter() + 60 * given.minutes
     smallest = ["--smallest"] if given.smallest else []
     bench = [sys.executable, "bench/bench.py", *smallest, "--out", str(given.out / "bench"), "train", "predict"]
@@ -123,9 +151,9 @@ def main() -> None:
             print(f"{name} is left out: {given.minutes:g} minutes are over", flush=True)
             continue
         try:
-            runs[name] = train(name, *options)
-        except subprocess.CalledProcessError:
-            print(f"{name} failed; going on", flush=True)
+            runs[name] = train_on_the_page(options) if name == "full" else train(name, *options)
+        except (subprocess.CalledProcessError, CellExecutionError) as error:
+            print(f"{name} failed (…{str(error)[-500:]}); going on", flush=True)
             continue
         with atomic_file(given.out / "runs.json") as temporary:
             record = {**provenance(started), "command": "make gpu", "runs": runs}

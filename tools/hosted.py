@@ -91,8 +91,8 @@ def requirements(*extras: str) -> list[str]:
     return subprocess.run(tool, check=True, capture_output=True, text=True).stdout.split()
 
 
-def fill_wheels() -> None:
-    "emo_nb, the bundled encoder, and the requirements that are not preinstalled, with what few of these require."
+def fill_wheels() -> str:
+    "emo_nb, the bundled encoder, and the requirements that are not preinstalled, with what few of these require; a sentence."
     build_wheel(WHEELS)
     wanted = [one for one in requirements("offline") if not one.startswith(PREINSTALLED)]
     pins = ROOT / "constraints.txt"
@@ -100,9 +100,7 @@ def fill_wheels() -> None:
     kaggle = ["--python-version", version_of("kaggle"), "--only-binary", ":all:"]
     wanted += OF_THESE
     subprocess.run([*pip, *kaggle, "-c", str(pins), "-d", str(WHEELS), *wanted], check=True)
-    print(
-        f"{len(list(WHEELS.iterdir()))} wheels in {WHEELS}; attach the folder to a notebook as the data set emo-nb-wheels"
-    )
+    return f"{len(list(WHEELS.iterdir()))} wheels in wheels/; attach the folder to a notebook as the data set emo-nb-wheels"
 
 
 def installed(python: Path) -> dict[str, str]:
@@ -127,8 +125,9 @@ def run_story(place: str) -> None:
         subprocess.run([*pip[:3], "uninstall", "-q", "-y", *more], check=True)  # of an earlier run
     before = installed(python)
     kept.write_text(json.dumps(before))
+    printed: list[str] = []
     if place == "kaggle":  # without internet
-        fill_wheels()
+        tell(fill_wheels(), printed)
         command = [*offline(), str(python), "-c", RUN_FIRST_CELL, str(ROOT / "nbs" / "prototype" / "11_run.ipynb")]
         subprocess.run(command, env=os.environ | PLACES[place], cwd=folder, check=True)  # where emo_nb is not beside it
     else:
@@ -138,9 +137,16 @@ def run_story(place: str) -> None:
     if changed := [f"{name} {before[name]} -> {after.get(name)}" for name in before if before[name] != after.get(name)]:
         raise SystemExit(f"installing emo_nb changes what {place} has: {', '.join(changed)}")
     added = {name: version for name, version in after.items() if name not in before}
-    print(f"{place}: {len(added)} packages added to {len(before)}, none of which changed", flush=True)
+    tell(f"{place}: {len(added)} packages added to {len(before)}, none of which changed", printed)
     record = {"python": version_of(place), "before": {name: before[name] for name in SHOWN}, "added": added}
-    write_result(f"hosted_{place}", record | {"page_seconds": run_pages(place, python)}, started, f"make test-{place}")
+    run_pages(place, python, printed)
+    write_result(f"hosted_{place}", record | {"printed": printed}, started, f"make test-{place}")
+
+
+def tell(line: str, printed: list[str]) -> None:
+    "Print a line that the page about hosted notebooks will show."
+    print(line, flush=True)
+    printed.append(line)
 
 
 def offline() -> list[str]:
@@ -148,27 +154,26 @@ def offline() -> list[str]:
     return ["unshare", "--net", "--mount", "sh", "-c", OFFLINE, "sh", str(WHEELS)]
 
 
-def run_pages(place: str, python: Path) -> dict[str, float]:
-    "Run the story's notebooks, each in a fresh kernel of an environment; the seconds that each took."
+def run_pages(place: str, python: Path, printed: list[str]) -> None:
+    "Run the story's notebooks, each in a fresh kernel of an environment; `SystemExit` where one fails."
     pages = [str(page) for stage in STORY for page in sorted((ROOT / "nbs" / stage).glob("*.ipynb"))]
     command = [*(offline() if place == "kaggle" else ()), str(python), "-c", RUN_STORY, str(ROOT / "tools"), *pages]
-    seconds = {}
+    n_run = 0
     with subprocess.Popen(command, env=os.environ | PLACES[place], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
             done = json.loads(line)
-            seconds[done["page"]] = round(done["seconds"], 1)
-            print(f"{done['page']}: {done['seconds']:.0f} s", flush=True)
+            tell(f"{done['page']}: {done['seconds']:.0f} s", printed)
+            n_run += 1
     if process.returncode:
-        raise SystemExit(f"{pages[len(seconds)]} fails with the versions that {place} has")
-    return seconds
+        raise SystemExit(f"{pages[n_run]} fails with the versions that {place} has")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=(*PLACES, "wheels"))
     what = parser.parse_args().what
-    fill_wheels() if what == "wheels" else run_story(what)
+    print(fill_wheels()) if what == "wheels" else run_story(what)
 
 
 if __name__ == "__main__":

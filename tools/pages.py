@@ -2,6 +2,7 @@
 
 python tools/pages.py nbs/feasibility/04_explore.ipynb …   run these pages and save their outputs (all where none is named)
 python tools/pages.py --slow PAGE …                        the same, cells flagged `slow` included
+python tools/pages.py --cuda PAGE …                        the same, cells flagged `cuda` included: where there is a GPU
 python tools/pages.py --check [PAGE …]                     change nothing; exit 1 where an output differs
 
 Cells flagged `slow`, `cuda` or `notest` are not run and keep their outputs. A cell with the line
@@ -26,6 +27,7 @@ from nbclient.exceptions import CellExecutionError
 ROOT = Path(__file__).resolve().parent.parent
 SKIPPED = re.compile(r"^#\|\s*(slow|cuda|notest)\b", re.MULTILINE)
 WITH_SLOW = re.compile(r"^#\|\s*(cuda|notest)\b", re.MULTILINE)  # what `--slow` still leaves out
+WITH_CUDA = re.compile(r"^#\|\s*(slow|notest)\b", re.MULTILINE)  # and `--cuda`
 CORPORA = re.compile(r"^#\|\s*corpora:\s*true", re.MULTILINE)  # the page asks for rows that the built-in sample lacks
 VARIES = re.compile(r"^#\|\s*varies:\s*true", re.MULTILINE)
 SHOWN = ("text/html", "text/markdown", "image/png", "text/plain")  # the first that an output has is compared
@@ -105,7 +107,10 @@ def main() -> int:
     parser.add_argument("pages", nargs="*", type=Path, metavar="PAGE", help="notebooks; all where none is named")
     parser.add_argument("--check", action="store_true", help="compare, and change nothing")
     parser.add_argument("--slow", action="store_true", help="run cells flagged `slow` as well")
+    parser.add_argument("--cuda", action="store_true", help="run cells flagged `cuda` as well")
     options = parser.parse_args()
+    if options.slow and options.cuda:
+        parser.error("--slow and --cuda are two ways to run a page; give one of them")
     if not os.environ.get("EMO_NB_DATA"):
         parser.error("EMO_NB_DATA is not set: the pages would show the built-in sample; name the folder of the corpora")
     start_from_a_fork()
@@ -113,7 +118,7 @@ def main() -> int:
     for page in options.pages or all_pages():
         print(f"{page} ...", flush=True)
         try:
-            current = run_page(page, WITH_SLOW if options.slow else SKIPPED)
+            current = run_page(page, WITH_SLOW if options.slow else WITH_CUDA if options.cuda else SKIPPED)
         except CellExecutionError as error:
             print(error)
             failed = True
