@@ -1,10 +1,12 @@
 """Texts on a Ray cluster of two nodes: the answers of `predict_file`, whatever is killed, and what is refused."""
 
 import gzip
+import os
 import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -143,6 +145,51 @@ def test_a_machine_that_does_not_fit_is_named_before_any_work(tiny, here, texts,
             predict_on_ray(tiny.folder, "texts", "out", show_progress_bar=False)
     finally:
         nodes.remove_node(node)
+    assert not Path("out").exists() and not parts_of("out.part")
+
+
+def living():
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+@contextmanager
+def machine(nodes, *before, python_command=sys.executable):
+    "A machine of the cluster that is not like the first: its node is begun by a command that changes something before."
+    n_before, args = len(living()), [python_command, "-m", "ray.scripts.scripts", "start", "--address", nodes.address]
+    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen([*before, *map(str, args), "--num-cpus", "1", "--block"], **streams) as process:
+        while len(living()) == n_before:
+            assert process.poll() is None
+            time.sleep(0.1)
+        yield
+        process.terminate()
+    while len(living()) > n_before:
+        time.sleep(0.1)
+
+
+@pytest.mark.cluster
+def test_a_machine_without_emo_nb_is_named_before_any_work(tiny, here, texts, nodes):
+    ray.init(nodes.address, logging_level="ERROR", log_to_driver=False, ignore_reinit_error=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", "without"], check=True)
+    (packages,) = Path("without").glob("lib/python*/site-packages")
+    for place in Path(np.__file__).parent.parent.iterdir():
+        if "emo_nb" not in place.name:
+            (packages / place.name).symlink_to(place)
+    with (
+        machine(nodes, python_command=here / "without/bin/python"),
+        refusal(ConfigError, "has no emo_nb", "install the same"),
+    ):
+        predict_on_ray(tiny.folder, here / "texts", "out", show_progress_bar=False)
+    assert not Path("out").exists() and not parts_of("out.part")
+
+
+@pytest.mark.cluster
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a process other files")
+def test_a_machine_that_does_not_see_the_files_is_named_before_any_work(tiny, here, texts, nodes):
+    ray.init(nodes.address, logging_level="ERROR", log_to_driver=False, ignore_reinit_error=True)
+    hide = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"', str(here / "texts"))
+    with machine(nodes, *hide), refusal(ConfigError, "does not see", "a.csv", "all machines share"):
+        predict_on_ray(tiny.folder, here / "texts", "out", show_progress_bar=False)
     assert not Path("out").exists() and not parts_of("out.part")
 
 
