@@ -594,12 +594,11 @@ def on_threads(threads: int) -> dict[str, Any]:
 
 
 def in_a_process(
-    part: str, way: str, busy: int = 0, cores: int | None = None, threads: int | None = None
+    part: str, way: str, busy: int = 0, cores: int | None = None, **environment: str
 ) -> Callable[[int], dict[str, Any]]:
-    "Another measurement, beside so many busy processes or bound to so many cores; and its memory."
+    "Another measurement, beside so many busy processes, bound to so many cores, or in another environment; and its memory."
 
     def measure(size: int) -> dict[str, Any]:
-        environment = {**os.environ, **({"OMP_NUM_THREADS": str(threads)} if threads else {})}
         company = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(busy)]
         allowed = None if cores is None else set(sorted(os.sched_getaffinity(0))[:cores])
         try:
@@ -607,7 +606,7 @@ def in_a_process(
                 [sys.executable, __file__, part, way, str(size)],
                 stdout=subprocess.PIPE,
                 text=True,
-                env=environment,
+                env=os.environ | environment,
                 preexec_fn=None if allowed is None else lambda: os.sched_setaffinity(0, allowed),
             ) as process:
                 assert process.stdout is not None
@@ -682,6 +681,10 @@ PARTS: dict[str, dict[str, Callable[[int], dict[str, Any]]]] = {
         f"{name}{', beside two busy processes' if busy else ', alone'}": in_a_process(part, way, busy)
         for name, part, way in WORK
         for busy in (0, 2)
+    }
+    | {
+        f"{name}, alone, threads that spin": in_a_process(part, way, OMP_WAIT_POLICY="active")
+        for name, part, way in WORK
     },
     "quota": {
         f"{name}, {cores} cores" if cores > 1 else f"{name}, bound to one core": in_a_process(part, way, cores=cores)

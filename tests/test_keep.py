@@ -94,9 +94,14 @@ def test_a_column_that_one_part_leaves_empty_and_one_of_mixed_kinds(tiny, here, 
     table = pd.read_parquet("out.parquet")
     assert table.n.isna().tolist() == [True, True, False] and table.nested[1] == '{"x": [1]}'
     Path("in.jsonl").write_text("\n".join(map(json.dumps, [*rows, {"text": "d", "n": "four"}])))
-    with refusal(DataError, "different kinds", "--keep"):
-        predict_file(classifier, "in.jsonl", "mixed.parquet", show_progress_bar=False)
+    predict_file(classifier, "in.jsonl", "mixed.parquet", show_progress_bar=False)
+    assert pd.read_parquet("mixed.parquet").n.tolist() == [None, None, "3", "four"]
     assert predict_file(classifier, "in.jsonl", "mixed.jsonl", show_progress_bar=False) == 4
+    Path("both").mkdir()
+    for name, when in (("a", "2026"), ("b", pd.Timestamp(2026, 1, 1))):
+        pd.DataFrame({"text": ["one", "two"], "when": [when, when]}).to_parquet(f"both/{name}.parquet")
+    with refusal(DataError, "different kinds", "--keep"):
+        predict_file(classifier, "both", "both.parquet", show_progress_bar=False)
     pd.DataFrame({"text": ["a"], "image": [b"\xff\xd8"]}).to_parquet("in.parquet")
     with refusal(DataError, "values that JSON cannot hold", "--keep"):
         predict_file(classifier, "in.parquet", "image.jsonl", show_progress_bar=False)
@@ -116,15 +121,15 @@ def test_parts_of_another_engine_are_not_taken_up(tiny, here):
 
 
 def test_finished_parts_become_a_folder_of_one_schema(here):
-    for name, cells in (("0", [None]), ("1", ["x"]), ("2", ["y"])):
-        pd.DataFrame({"note": cells}).to_parquet(f"{name}.parquet")
+    cells = {"0": [None, 7], "1": ["x", "seven"], "2": ["y", "8"]}
+    for name, (note, number) in cells.items():
+        pd.DataFrame({"note": [note], "id": [number]}).to_parquet(f"{name}.parquet")
     (here / "all").mkdir()
-    link_parts([here / f"{name}.parquet" for name in "012"], here / "all")
+    link_parts([here / f"{name}.parquet" for name in cells], here / "all")
     assert pd.read_parquet("all").note.tolist() == [None, "x", "y"]
-    assert (
-        Path("all/1.parquet").samefile("1.parquet")
-        and len({read_schema(f).field("note") for f in Path("all").iterdir()}) == 1
-    )
+    assert pd.read_parquet("all").id.tolist() == ["7", "seven", "8"]
+    assert Path("all/1.parquet").samefile("1.parquet")
+    assert len({read_schema(file).to_string(show_schema_metadata=False) for file in Path("all").iterdir()}) == 1
 
 
 def test_what_cannot_be_kept_is_refused_before_a_model_is_loaded(emo, tiny, here):

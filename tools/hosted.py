@@ -70,7 +70,8 @@ def version_of(place: str) -> str:
 def python_of(place: str) -> str:
     "The command of the Python that a place has, which must be on the PATH."
     version = version_of(place)
-    if (command := shutil.which(f"python{version}")) is None:
+    command = shutil.which(f"python{version}")
+    if command is None or subprocess.run([command, "--version"], capture_output=True).returncode:  # a shim of pyenv
         raise SystemExit(f"{place} has Python {version}, which is not on the PATH; install it, for example with pyenv")
     return command
 

@@ -137,9 +137,16 @@ def write_jsonl(table: "pd.DataFrame", file: Path, first: bool) -> None:
 
 
 def write_parquet(table: "pd.DataFrame", file: Path, first: bool) -> None:
-    "A Parquet file of its own."
+    "A Parquet file of its own; a column of numbers in one input file and of text in another is text."
+    mixed = [name for name in table.columns[table.dtypes == object] if _is_mixed(table[name])]
     with _named_kinds():
-        table.to_parquet(file, index=False)
+        table.assign(**{name: table[name].map(str, na_action="ignore") for name in mixed}).to_parquet(file, index=False)
+
+
+def _is_mixed(column: "pd.Series") -> bool:
+    "Whether text stands beside numbers, and nothing else does."
+    kinds = set(map(type, column.dropna()))
+    return str in kinds and len(kinds) > 1 and kinds <= {str, int, float, bool}
 
 
 WRITERS: dict[str, Callable[["pd.DataFrame", Path, bool], None]] = {
@@ -171,11 +178,10 @@ def concatenate_parts(parts: list[Path], out: Path) -> None:
 
 def _concatenate_parquet(parts: list[Path], temporary: Path) -> None:
     "Write Parquet files into one; a column that one part leaves empty has the kind that others give it."
-    from pyarrow import unify_schemas
     from pyarrow.parquet import ParquetFile, ParquetWriter, read_schema
 
     with _named_kinds():
-        schema = unify_schemas([read_schema(part) for part in parts], promote_options="permissive")
+        schema = _common_schema([read_schema(part) for part in parts])
         with ParquetWriter(temporary, schema) as writer:
             for part in parts:
                 writer.write_table(ParquetFile(part).read().cast(schema))
@@ -183,17 +189,33 @@ def _concatenate_parquet(parts: list[Path], temporary: Path) -> None:
 
 def link_parts(parts: list[Path], folder: Path) -> None:
     "Parquet files under their names in another folder, all of one schema: one that differs is written anew."
-    from pyarrow import unify_schemas
     from pyarrow.parquet import read_schema, read_table, write_table
 
     with _named_kinds():
         schemas = [read_schema(part) for part in parts]
-        whole = unify_schemas(schemas, promote_options="permissive")
+        whole = _common_schema(schemas)
         for part, schema in zip(parts, schemas, strict=True):
             if schema.equals(whole):
                 os.link(part, folder / part.name)
             else:
                 write_table(read_table(part, partitioning=None).cast(whole), folder / part.name)
+
+
+def _common_schema(schemas: list[Any]) -> Any:
+    "The schema of all parts: of a column that one leaves empty, the kind that others give it; of numbers and text, text."
+    from pyarrow import string, unify_schemas
+    from pyarrow.types import is_boolean, is_floating, is_integer, is_large_string, is_string
+
+    def is_text(name: str) -> set[bool]:
+        kinds = [schema.field(name).type for schema in schemas]
+        texts = [is_string(kind) or is_large_string(kind) for kind in kinds]
+        numbers = [is_integer(kind) or is_floating(kind) or is_boolean(kind) for kind in kinds]
+        return {text for text, number in zip(texts, numbers, strict=True) if text or number}
+
+    for at, name in enumerate(schemas[0].names):
+        if len(is_text(name)) > 1:
+            schemas = [schema.set(at, schema.field(at).with_type(string())) for schema in schemas]
+    return unify_schemas(schemas, promote_options="permissive")
 
 
 @contextmanager
