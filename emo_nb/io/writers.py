@@ -138,7 +138,7 @@ def write_jsonl(table: "pd.DataFrame", file: Path, first: bool) -> None:
 
 def write_parquet(table: "pd.DataFrame", file: Path, first: bool) -> None:
     "A Parquet file of its own; a column of numbers in one input file and of text in another is text."
-    mixed = [name for name in table.columns[table.dtypes == object] if _is_mixed(table[name])]
+    mixed = [name for name in table.select_dtypes(object) if _is_mixed(table[name])]
     with _named_kinds():
         table.assign(**{name: table[name].map(str, na_action="ignore") for name in mixed}).to_parquet(file, index=False)
 
