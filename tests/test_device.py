@@ -49,7 +49,7 @@ def test_the_quota_of_a_container_is_the_number_of_threads_of_the_command(one_co
     done = subprocess.run(
         command, capture_output=True, text=True, check=True, preexec_fn=one_core, env=environment | {"COLUMNS": "200"}
     )
-    assert "1 on 1 cores (the CPU quota of its container), asleep after 10000 turns" in done.stdout
+    assert "1 on 1 cores (the CPU quota of its container), asleep after 2000 turns" in done.stdout
 
 
 def test_a_program_keeps_its_threads_and_is_told_that_they_are_too_many(one_core):

@@ -16,7 +16,7 @@ from pathlib import Path
 from ..core import warn_once
 
 SPINS = (
-    10_000  # turns of GNU's OpenMP before a waiting thread sleeps, a fraction of a millisecond; its default is 300,000
+    2_000  # turns of GNU's OpenMP before a waiting thread sleeps, a fraction of a millisecond; its default is 300,000
 )
 CGROUPS = (Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))  # which groups the process is in, and where they are
 
