@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from helpers import refusal
+from helpers import check_mistake, refusal
 from pyarrow.parquet import read_schema
 
 from emo_nb.core import ConfigError, DataError, warn_once
@@ -105,6 +105,16 @@ def test_a_column_that_one_part_leaves_empty_and_one_of_mixed_kinds(tiny, here, 
     pd.DataFrame({"text": ["a"], "image": [b"\xff\xd8"]}).to_parquet("in.parquet")
     with refusal(DataError, "values that JSON cannot hold", "--keep"):
         predict_file(classifier, "in.parquet", "image.jsonl", show_progress_bar=False)
+
+
+def test_files_whose_columns_differ_are_refused_before_any_work(emo, tiny, here):
+    Path("texts").mkdir()
+    write_table(pd.DataFrame({"text": ["hello"], "id": [1]}), here / "texts/a.csv")
+    write_table(pd.DataFrame({"text": ["bye"], "name": ["x"]}), here / "texts/b.csv")
+    code, _, err = emo("predict", "--model", tiny.folder, "--file", "texts", "--out", "out.csv")
+    check_mistake(code, err, ["a.csv", "b.csv", "the column 'id'", "--keep"])
+    code, _, err = emo("predict", "--model", tiny.folder, "--file", "texts", "--out", "out.csv", "--keep", "none")
+    assert code == 0, err
 
 
 def test_parts_of_another_engine_are_not_taken_up(tiny, here):
