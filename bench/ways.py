@@ -371,9 +371,11 @@ def export(file: Path) -> None:
         Logits().eval(), tuple(example[name] for name in names), file, input_names=names, output_names=["logits"],
         dynamo=True, dynamic_shapes=shapes, verbose=False,
     )  # fmt: skip
-    graph = onnx.load(file)
-    del graph.graph.value_info[:]  # shapes within the graph, which torch 2.6 gets wrong; whoever needs them infers them
-    onnx.save(graph, file)
+    exported = onnx.load(file)
+    del exported.graph.value_info[
+        :
+    ]  # shapes within the graph, which torch 2.6 gets wrong; whoever needs them infers them
+    onnx.save(exported, file)
 
 
 def onnx_runtime(name: str) -> Callable[[], Callable[[list[str]], np.ndarray]]:

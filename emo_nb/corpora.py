@@ -179,7 +179,7 @@ class ReadResult:
     frame: pd.DataFrame  # tidy: columns are COLUMNS
     form: str  # the name of the form that was recognised
     files: dict[str, str]  # name -> SHA-256
-    rows: int  # in the files, headers aside; of dialogues, texts of the text unit
+    rows: int  # in the files, headers aside; of dialogues, texts
     refused: pd.DataFrame  # columns: file, line, reason
     origin: str = "given"  # how the files were found
     notes: tuple[str, ...] = ()  # what was decided in reading a table of your own

@@ -158,11 +158,13 @@ def machine(nodes, *before, python_command=sys.executable):
     n_before, args = len(living()), [python_command, "-m", "ray.scripts.scripts", "start", "--address", nodes.address]
     streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with subprocess.Popen([*before, *map(str, args), "--num-cpus", "1", "--block"], **streams) as process:
-        while len(living()) == n_before:
-            assert process.poll() is None
-            time.sleep(0.1)
-        yield
-        process.terminate()
+        try:
+            while len(living()) == n_before:
+                assert process.poll() is None
+                time.sleep(0.1)
+            yield
+        finally:
+            process.terminate()
     while len(living()) > n_before:
         time.sleep(0.1)
 
