@@ -372,9 +372,8 @@ def export(file: Path) -> None:
         dynamo=True, dynamic_shapes=shapes, verbose=False,
     )  # fmt: skip
     exported = onnx.load(file)
-    del exported.graph.value_info[
-        :
-    ]  # shapes within the graph, which torch 2.6 gets wrong; whoever needs them infers them
+    # shapes within the graph, which torch 2.6 gets wrong; whoever needs them infers them
+    del exported.graph.value_info[:]
     onnx.save(exported, file)
 
 
