@@ -111,6 +111,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'emo_nb.model.new_classifier': ('prototype/model.html#new_classifier', 'emo_nb/model.py'),
                               'emo_nb.model.new_trainable_classifier': ('prototype/model.html#new_trainable_classifier', 'emo_nb/model.py'),
                               'emo_nb.model.output_layer': ('prototype/model.html#output_layer', 'emo_nb/model.py'),
+                              'emo_nb.model.save_checkpoint': ('prototype/model.html#save_checkpoint', 'emo_nb/model.py'),
                               'emo_nb.model.save_model': ('prototype/model.html#save_model', 'emo_nb/model.py')},
             'emo_nb.predict': { 'emo_nb.predict.Backends': ('prototype/predict.html#backends', 'emo_nb/predict.py'),
                                 'emo_nb.predict.LabelScorer': ('prototype/predict.html#labelscorer', 'emo_nb/predict.py'),

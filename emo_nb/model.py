@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['MINILM', 'MINILM_SHA256', 'bundled_minilm', 'hub_id', 'find_encoder', 'download_model', 'load_tokenizer',
            'new_classifier', 'head_modules', 'output_layer', 'add_lora', 'count_parameters', 'freeze_embeddings',
-           'new_trainable_classifier', 'apply_temperature', 'save_model', 'adapter_settings', 'load_model',
-           'load_shipped', 'find_classifier', 'choose_encoder']
+           'new_trainable_classifier', 'apply_temperature', 'save_model', 'save_checkpoint', 'adapter_settings',
+           'load_model', 'load_shipped', 'find_classifier', 'choose_encoder']
 
 # %% ../nbs/prototype/07_model.ipynb #329f22fd
 import hashlib
@@ -14,12 +14,13 @@ import json
 import os
 import re
 from collections.abc import Sequence
+from copy import deepcopy
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from .config import TrainConfig
-from .core import ModelError
+from .core import Dtype, ModelError
 from .taxonomy import TASKS
 from emo_nb.engine.checkpoints import (
     Checkpoint,
@@ -31,6 +32,7 @@ from emo_nb.engine.checkpoints import (
     quiet_transformers,
     renew_head,
 )
+from .engine.device import check_dtype
 from .engine.pooling import added_layer, choose_head, init_mean_pooling, pooling_mode
 from .engine.tokenizers import check_tokenizer, is_decoder, padding_token
 from .engine.weights import check_loading_report, encoder_differences, safetensors_files
@@ -273,10 +275,21 @@ def save_model(model: Any, tokenizer: Any, folder: Path) -> Any:
             model.save_pretrained(folder / "adapter", save_embedding_layers=False)
         model = model.merge_and_unload()
         _complete_adapter(model, folder / "adapter")
-    with quiet_transformers():
-        model.save_pretrained(folder / "model")
-    tokenizer.save_pretrained(folder / "model")
+    save_checkpoint(model, tokenizer, folder / "model")
     return model
+
+
+def save_checkpoint(model: Any, tokenizer: Any, folder: str | Path, dtype: Dtype | None = None) -> None:
+    """Save a model and its tokenizer as one transformers checkpoint, the weights in a number format, or in their own.
+
+    Raises `ConfigError` for an unknown format. The model itself does not change.
+    """
+    import torch
+
+    check_dtype(dtype)
+    with quiet_transformers():
+        (model if dtype is None else deepcopy(model).to(getattr(torch, dtype))).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
 # %% ../nbs/prototype/07_model.ipynb #765281da
 def _complete_adapter(merged: Any, folder: Path) -> None:

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from copy import deepcopy
 from numbers import Integral, Real
 from pathlib import Path
 from threading import Lock
@@ -21,14 +20,14 @@ import numpy as np
 
 from .core import ConfigError, Dtype, ModelError, TextError, logger
 from .encode import decode_labels, join_labels, pad_batch, token_batches, token_ids
-from .engine.checkpoints import Checkpoint, is_multi_label, label_names, quiet_transformers, saved_thresholds
-from .engine.device import Backend, check_dtype, choose_backend, use_one_thread_after_fork
+from .engine.checkpoints import Checkpoint, is_multi_label, label_names, saved_thresholds
+from .engine.device import Backend, choose_backend, use_one_thread_after_fork
 from .engine.forward import prepare_for_inference
 from .engine.memory import is_out_of_memory, release_memory
 from .engine.onnx_engine import BACKEND as ONNX_BACKEND
 from .engine.onnx_engine import OnnxCheckpoint, is_export, open_export
 from .evaluate import choose_thresholds, fit_temperature, probabilities
-from .model import apply_temperature, find_classifier
+from .model import apply_temperature, find_classifier, save_checkpoint
 
 if TYPE_CHECKING:
     import pandas as pd  # loaded where a table is made; a first answer needs none, and comes sooner
@@ -451,13 +450,7 @@ class TrainedClassifier(LabelScorer):
         dtype is the number format of the weights in the file, by default the one that they have: float16 takes half of
         the space of float32. Raises `ConfigError` for another.
         """
-        import torch
-
-        check_dtype(dtype)
-        model = self.model if dtype is None else deepcopy(self.model).to(getattr(torch, dtype))
-        with quiet_transformers():
-            model.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
+        save_checkpoint(self.model, self.tokenizer, folder, dtype)
 
     def for_bulk(self) -> TrainedClassifier:
         "The same classifier, computing any number of texts in the machine's fastest number format."
