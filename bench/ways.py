@@ -24,12 +24,10 @@ EXPORT, EXPORT8 = Path("runs/bench/export"), Path("runs/bench/export8")  # what 
 
 def texts_and_targets(part: str, rows: int | None = None) -> tuple[list[str], np.ndarray, list[str]]:
     "Texts of GoEmotions' official split, their 28 labels as ones and zeros, and the labels."
-    from emo_nb.corpora import load_corpus
     from emo_nb.encode import encode_labels
     from emo_nb.taxonomy import get_task
 
-    task = get_task("goemotions28")
-    frame = load_corpus("goemotions").frame
+    task, frame = get_task("goemotions28"), goemotions()
     frame = frame[frame.split == part]
     if frame.empty:
         raise SystemExit(f"the benchmark needs GoEmotions' {part} rows; name the folder of the corpora in EMO_NB_DATA")
@@ -37,6 +35,14 @@ def texts_and_targets(part: str, rows: int | None = None) -> tuple[list[str], np
         frame = frame.sample(min(rows, len(frame)), random_state=0)
     labels = sorted(task.labels)
     return list(frame.text), encode_labels(frame.labels, labels), labels
+
+
+@cache
+def goemotions() -> Any:
+    "GoEmotions' tidy frame."
+    from emo_nb.corpora import load_corpus
+
+    return load_corpus("goemotions").frame
 
 
 def texts_to_predict(rows: int) -> list[str]:
@@ -485,12 +491,18 @@ def needed(texts: list[str]) -> float:
 
 def right(answers: np.ndarray, texts: list[str]) -> dict[str, float]:
     "The largest change of a probability against the plain float32 model, and how often the same label comes first."
-    expected = plain_torch()(texts[:1000])
+    expected = expected_of(tuple(texts[:1000]))
     answers = answers[:1000]
     same = float((answers.argmax(1) == expected.argmax(1)).mean())
     if same < 0.8:  # common 8 bits keep nine of ten, on few texts fewer
         raise SystemExit(f"only {same:.0%} of the texts have the plain model's first label: no time is counted")
     return {"largest_change": float(np.abs(answers - expected).max()), "same_first_label": same}
+
+
+@cache
+def expected_of(texts: tuple[str, ...]) -> np.ndarray:
+    "Probabilities of the plain float32 model."
+    return plain_torch()(list(texts))
 
 
 # ---- the machine, a cold start, and how cost grows
