@@ -139,13 +139,16 @@ def with_trainer(
 class EmoNb:
     "emo_nb's own `fit`, with LoRA or with every layer, ready to be timed."
 
-    def __init__(self, method: str, rows: int):
+    def __init__(self, method: str, rows: int, share: float = 1, shortest: bool = False):
         from emo_nb.config import TrainConfig
         from emo_nb.engine.memory import keep_freed_memory
         from emo_nb.model import add_lora, find_encoder, freeze_embeddings, load_tokenizer, new_classifier
 
         keep_freed_memory()  # as the command does
-        self.texts, self.targets, labels = texts_and_targets("train", rows)
+        texts, targets, labels = texts_and_targets("train", rows)
+        chosen = np.argsort([len(text) for text in texts], kind="stable") if shortest else np.arange(rows)
+        chosen = np.sort(chosen[: round(rows * share)])
+        self.texts, self.targets = [texts[i] for i in chosen], targets[chosen]
         folder = find_encoder("minilm")
         self.tokenizer = load_tokenizer(folder, max_length=128)
         model = new_classifier(folder, labels, "minilm", multi_label=True)
@@ -164,11 +167,13 @@ class EmoNb:
             return time.perf_counter() - start
 
 
-def with_emo_nb(method: str, scored: bool = False, share: int = 1) -> Callable[[int], dict[str, Any]]:
-    "emo_nb's own `fit`; on one part of so many of the rows."
+def with_emo_nb(
+    method: str, scored: bool = False, share: float = 1, shortest: bool = False
+) -> Callable[[int], dict[str, Any]]:
+    "emo_nb's own `fit`; on a share of the rows, the first ones or the shortest ones."
 
     def measure(rows: int) -> dict[str, Any]:
-        ours = EmoNb(method, rows // share)
+        ours = EmoNb(method, rows, share, shortest)
         if scored:
             return {"seconds": ours.seconds(), **dev_score(ours.model, ours.tokenizer)}
         ours.seconds(64)
@@ -651,14 +656,19 @@ PARTS: dict[str, dict[str, Callable[[int], dict[str, Any]]]] = {
     "score": {
         "a tuned Trainer, one epoch": with_trainer("tuned", scored=True, tuning=TUNED),
         "a tuned Trainer, three epochs": with_trainer("tuned", epochs=3, scored=True, tuning=TUNED),
-        "emo_nb, LoRA, a quarter of an epoch": with_emo_nb("lora", scored=True, share=4),
-        "emo_nb, LoRA, half an epoch": with_emo_nb("lora", scored=True, share=2),
+        "emo_nb, LoRA, a quarter of an epoch": with_emo_nb("lora", scored=True, share=1 / 4),
+        "emo_nb, LoRA, three eighths": with_emo_nb("lora", scored=True, share=3 / 8),
+        "emo_nb, LoRA, half an epoch": with_emo_nb("lora", scored=True, share=1 / 2),
+        "emo_nb, LoRA, the shortest two fifths": with_emo_nb("lora", scored=True, share=2 / 5, shortest=True),
+        "emo_nb, LoRA, the shorter half": with_emo_nb("lora", scored=True, share=1 / 2, shortest=True),
+        "emo_nb, LoRA, four fifths": with_emo_nb("lora", scored=True, share=4 / 5),
         "emo_nb, LoRA, one epoch": with_emo_nb("lora", scored=True),
         "emo_nb, every layer, one epoch": with_emo_nb("finetune", scored=True),
     },
     "study": {
         "the study's recipe, one epoch": with_trainer("study", scored=True),
-        "emo_nb, LoRA, a quarter of an epoch": with_emo_nb("lora", scored=True, share=4),
+        "emo_nb, LoRA, a sixteenth of an epoch": with_emo_nb("lora", scored=True, share=1 / 16),
+        "emo_nb, LoRA, a quarter of an epoch": with_emo_nb("lora", scored=True, share=1 / 4),
         "emo_nb, LoRA, one epoch": with_emo_nb("lora", scored=True),
     },
     "profile": {
