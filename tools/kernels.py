@@ -7,6 +7,7 @@ has done nothing yet.
 import multiprocessing
 import os
 import signal
+import tempfile
 from importlib.metadata import EntryPoint
 from typing import Any
 
@@ -80,4 +81,5 @@ def _run_kernel(arguments: list[str], folder: str | None, environment: dict[str,
     os.setsid()  # signals go to the kernel and whatever it starts
     os.chdir(folder or ".")
     os.environ |= environment
+    tempfile.tempdir = None  # TMPDIR may be another now
     IPKernelApp.launch_instance([*arguments, "--quiet"])

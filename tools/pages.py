@@ -17,6 +17,7 @@ import re
 import sys
 from copy import deepcopy
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import nbformat
@@ -60,7 +61,8 @@ def run_page(path: Path, skipped: re.Pattern[str] = SKIPPED) -> Any:
         shutdown_kernel="immediate",  # a polite end takes a second and a half
         resources={"metadata": {"path": path.parent}},
     )
-    client.execute(env=dict(os.environ))
+    with TemporaryDirectory(ignore_cleanup_errors=True) as scratch:  # an ended kernel clears nothing away
+        client.execute(env=dict(os.environ) | {"TMPDIR": scratch})
     for cell, done in zip(notebook.cells, runnable.cells, strict=True):
         if cell.cell_type == "code" and not skipped.search(cell.source):
             cell.outputs = [clean for output in done.outputs if (clean := clean_output(output))]
