@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MINILM', 'MINILM_SHA256', 'bundled_minilm', 'hub_id', 'find_encoder', 'download_model', 'load_tokenizer',
            'new_classifier', 'head_modules', 'output_layer', 'add_lora', 'count_parameters', 'freeze_embeddings',
-           'new_trainable_classifier', 'apply_temperature', 'save_model', 'save_checkpoint', 'adapter_settings',
+           'new_trainable_classifier', 'apply_temperature', 'save_checkpoint', 'save_model', 'adapter_settings',
            'load_model', 'load_shipped', 'find_classifier', 'choose_encoder']
 
 # %% ../nbs/prototype/07_model.ipynb #329f22fd
@@ -261,6 +261,19 @@ def apply_temperature(model: Any, temperature: float) -> None:
             parameter.div_(temperature)
     model.config.emo_nb_temperature = round(temperature, 4)
 
+# %% ../nbs/prototype/07_model.ipynb #savechk1
+def save_checkpoint(model: Any, tokenizer: Any, folder: str | Path, dtype: Dtype | None = None) -> None:
+    """Save a model and its tokenizer as one transformers checkpoint, the weights in a number format, or in their own.
+
+    Raises `ConfigError` for an unknown format. The model itself does not change.
+    """
+    import torch
+
+    check_dtype(dtype)
+    with quiet_transformers():
+        (model if dtype is None else deepcopy(model).to(getattr(torch, dtype))).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
 # %% ../nbs/prototype/07_model.ipynb #b08dea06
 def save_model(model: Any, tokenizer: Any, folder: Path) -> Any:
     """Save a model and its tokenizer to `folder/model` and, where it has LoRA, the adapter to `folder/adapter`.
@@ -277,19 +290,6 @@ def save_model(model: Any, tokenizer: Any, folder: Path) -> Any:
         _complete_adapter(model, folder / "adapter")
     save_checkpoint(model, tokenizer, folder / "model")
     return model
-
-
-def save_checkpoint(model: Any, tokenizer: Any, folder: str | Path, dtype: Dtype | None = None) -> None:
-    """Save a model and its tokenizer as one transformers checkpoint, the weights in a number format, or in their own.
-
-    Raises `ConfigError` for an unknown format. The model itself does not change.
-    """
-    import torch
-
-    check_dtype(dtype)
-    with quiet_transformers():
-        (model if dtype is None else deepcopy(model).to(getattr(torch, dtype))).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
 
 # %% ../nbs/prototype/07_model.ipynb #765281da
 def _complete_adapter(merged: Any, folder: Path) -> None:

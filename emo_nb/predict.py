@@ -421,6 +421,22 @@ class LabelScorer(TextScorer):
         calibrate_model(self.model, self.logits(texts), truth)
         self._prepared.clear()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        how = (self.device, self.dtype, self.long_texts)
+        return _open_pickle, (type(self), self.checkpoint, self.tokenizer, *how)
+
+# %% ../nbs/prototype/10_predict.ipynb #openmod1
+def _open_model(
+    name: str | Path, device: str | None, dtype: str | None
+) -> tuple[Checkpoint | OnnxCheckpoint, Any, Backends | None]:
+    "A model, its tokenizer, and what computes it; None for that where nothing is asked for."
+    if is_export(name):
+        if (device or "cpu", dtype or "float32") != ("cpu", "float32"):
+            raise ConfigError(f"{name} is an exported model, which computes as it is; leave device and dtype out")
+        return *open_export(name), None
+    backends = choose_backends(device, dtype) if device or dtype else None
+    return *find_classifier(name), backends
+
 # %% ../nbs/prototype/10_predict.ipynb #6beedbcb
 class TrainedClassifier(LabelScorer):
     "A trained classifier that is loaded, saved and asked: `TrainedClassifier.from_pretrained(folder).predict_frame(texts)`."
@@ -430,19 +446,10 @@ class TrainedClassifier(LabelScorer):
         cls, name: str | Path, device: str | None = None, dtype: str | None = None, long_texts: LongTexts = "truncate"
     ) -> TrainedClassifier:
         "Load a run directory, a folder with a classifier, a model of the package or of the hub; `ModelError`."
-        if is_export(name):
-            if (device or "cpu", dtype or "float32") != ("cpu", "float32"):
-                raise ConfigError(f"{name} is an exported model, which computes as it is; leave device and dtype out")
-            return cls(*open_export(name), long_texts=long_texts)
-        # an impossible one is refused before anything is read
-        backends = choose_backends(device, dtype) if device or dtype else None
-        return cls(*find_classifier(name), device, dtype, long_texts, backends)
+        checkpoint, tokenizer, backends = _open_model(name, device, dtype)
+        return cls(checkpoint, tokenizer, device, dtype, long_texts, backends)
 
     load = from_pretrained  # the name in earlier versions
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        how = (self.device, self.dtype, self.long_texts)
-        return _open_pickle, (type(self), self.checkpoint, self.tokenizer, *how)
 
     def save_pretrained(self, folder: str | Path, dtype: Dtype | None = None) -> None:
         """Save the model and its tokenizer as a transformers checkpoint, which `from_pretrained` opens.
@@ -482,7 +489,7 @@ class TrainedClassifier(LabelScorer):
         return answer_table(texts, proba, self.labels, chosen, top_k, left_out)
 
 # %% ../nbs/prototype/10_predict.ipynb #b1c20c02
-def _open_pickle(cls: type[TrainedClassifier], checkpoint: Checkpoint, tokenizer: Any, *how: Any) -> TrainedClassifier:
+def _open_pickle(cls: type[LabelScorer], checkpoint: Checkpoint, tokenizer: Any, *how: Any) -> LabelScorer:
     "A classifier from a pickle, whose device this machine may lack."
     try:
         return cls(checkpoint, tokenizer, *how)

@@ -287,31 +287,9 @@ def model_card(
     thresholds: str = "`emo_nb_thresholds` in `config.json`",  # where they are
 ) -> str:
     "A model card (Markdown with the hub's YAML header) from a run's record and its metrics."
-    from huggingface_hub import EvalResult, ModelCard, ModelCardData
+    from huggingface_hub import ModelCard
 
-    corpora = [corpus for corpus in HUB_IDS if any(name.startswith(corpus) for name in record["files"])]
     licence_name, reason = licence(record)
-    card_data = ModelCardData(
-        language="en" if corpora else None,
-        license=licence_name,
-        library_name="transformers",
-        pipeline_tag="text-classification",
-        base_model=MINILM if record["encoder"] == SHIPPED_ENCODER else hub_id(record["encoder"]),
-        datasets=[HUB_IDS[corpus] for corpus in corpora] or None,
-        model_name=f"emo_nb {record['task']}",
-        eval_results=[
-            EvalResult(
-                "text-classification",
-                HUB_IDS.get(corpus, corpus),
-                corpus,
-                "f1",
-                score["macro_f1"],
-                metric_name="macro-F1",
-            )
-            for corpus, score in metrics.items()
-        ]
-        or None,
-    )
     variables = {
         **{name: record[name] for name in ("multi_label", "method", "split", "seed")},
         **{name: _markdown_text(record[name]) for name in ("task", "encoder")},
@@ -323,12 +301,40 @@ def model_card(
         "thresholds": thresholds,
         "licence": licence_name,
         "licence_reason": reason,
-        "own_data": not corpora,
+        "own_data": not _hub_corpora(record),
         "results_table": _results_markdown(metrics) if metrics else "",
         "labels_table": _labels_markdown(metrics) if metrics else "",
     }
     template = Path(__file__).with_name("model_card.md")
-    return str(ModelCard.from_template(card_data, template_path=str(template), **variables))
+    data = _card_data(record, metrics, licence_name)
+    return str(ModelCard.from_template(data, template_path=str(template), **variables))
+
+
+def _hub_corpora(record: dict[str, Any]) -> list[str]:
+    "Those of the run's corpora that the hub has."
+    return [corpus for corpus in HUB_IDS if any(name.startswith(corpus) for name in record["files"])]
+
+
+def _card_data(record: dict[str, Any], metrics: dict[str, Any], licence_name: str) -> Any:
+    "The header of a model card, as the hub's `ModelCardData`."
+    from huggingface_hub import EvalResult, ModelCardData
+
+    corpora = _hub_corpora(record)
+    task = "text-classification"
+    results = [
+        EvalResult(task, HUB_IDS.get(corpus, corpus), corpus, "f1", score["macro_f1"], metric_name="macro-F1")
+        for corpus, score in metrics.items()
+    ]
+    return ModelCardData(
+        language="en" if corpora else None,
+        license=licence_name,
+        library_name="transformers",
+        pipeline_tag=task,
+        base_model=MINILM if record["encoder"] == SHIPPED_ENCODER else hub_id(record["encoder"]),
+        datasets=[HUB_IDS[corpus] for corpus in corpora] or None,
+        model_name=f"emo_nb {record['task']}",
+        eval_results=results or None,
+    )
 
 
 def _loading_instructions(record: dict[str, Any], part: str, settings: dict[str, Any] | None = None) -> str:

@@ -271,6 +271,12 @@ def _run_trainer(
     for name in ("forward", "_original_forward", "_is_accelerate_prepared"):
         model.__dict__.pop(name, None)  # accelerate's wrapper would go on rounding
 
+# %% ../nbs/prototype/08_train.ipynb #backend1
+def _training_backend(model: Any, asked: Backend | None) -> Backend:
+    "The device and number format that are asked for, or what suits the machine and the architecture."
+    backend = asked or choose_backend()
+    return replace(backend, dtype="float32") if model.config.model_type == "deberta" else backend
+
 # %% ../nbs/prototype/08_train.ipynb #baa88d3e
 def fit(
     model: Any,  # a transformers classifier, with or without LoRA; trained in place
@@ -297,9 +303,7 @@ def fit(
     from transformers import DataCollatorWithPadding
 
     settings = (settings or TrainConfig()).resolved()
-    backend = backend or choose_backend()
-    if model.config.model_type == "deberta":  # whose mask is a number that the other formats do not have
-        backend = replace(backend, dtype="float32")
+    backend = _training_backend(model, backend)
     with explain_lost_process():
         if backend.device == "cpu":
             join_processes()

@@ -57,7 +57,6 @@ def predict(
     From --file to --out goes part by part: give an interrupted command again, and it resumes where it stopped.
     In CSV an apostrophe goes before what a spreadsheet would compute; emo-nb takes it off again when it reads the file.
     """
-    from ..io.readers import iter_rows
     from ..io.writers import WRITERS
     from ..scale.files import predict_file, predict_rows
 
@@ -65,32 +64,41 @@ def predict(
     suffix = "parquet" if on_ray else out.suffix[1:] if out else ""
     chosen: str = file_format or (suffix if suffix in WRITERS else "table")
     kept = "none" if chosen == "table" else _split_names(keep)
-    answers: dict[str, Any] = {"top_k": top_k, "tokens_left_out": tokens_left_out}
     if on_ray:
         _check_for_ray(texts, file, out, chosen, engine)
     else:
         _check_places(file, text_col, out, chosen, force, bool(texts), kept)
-    if file and out and chosen in WRITERS:
-        with resumable("where it stopped"):
-            classifier = _load_classifier(model, device, dtype, long_texts)
-            answers |= {"thresholds": parse_thresholds(threshold, classifier.labels), "keep": kept}
-            if on_ray:
-                from ..scale.ray_data import predict_on_ray
-
-                rows = predict_on_ray(classifier, file, out, text_col, force, in_terminal, address=address, **answers)
-            else:
-                rows = predict_file(classifier, file, out, text_col, chosen, force, in_terminal, **answers)
-        typer.echo(f"{rows:,} rows written to {out}", err=True)
+    how = (model, device, dtype, long_texts)
+    answers: dict[str, Any] = {"top_k": top_k, "tokens_left_out": tokens_left_out}
+    if not file or not out or chosen not in WRITERS:
+        given = _rows_at_hand(texts, file, text_col, kept)
+        classifier = _load_classifier(*how)
+        answers["thresholds"] = parse_thresholds(threshold, classifier.labels)
+        table = predict_rows(classifier, given, **answers, show_progress_bar=len(given) > 1000 and in_terminal)
+        write_table(table, chosen, out)
         return
-    given: list[tuple[str, dict[str, Any]]] = [(text, {}) for text in texts or ([] if file else piped_lines())]
-    if file:
-        given = list(iter_rows(file, text_col, kept))
-    if not given:
+    with resumable("where it stopped"):
+        classifier = _load_classifier(*how)
+        answers |= {"thresholds": parse_thresholds(threshold, classifier.labels), "keep": kept}
+        if on_ray:
+            from ..scale.ray_data import predict_on_ray
+
+            rows = predict_on_ray(classifier, file, out, text_col, force, in_terminal, address=address, **answers)
+        else:
+            rows = predict_file(classifier, file, out, text_col, chosen, force, in_terminal, **answers)
+    typer.echo(f"{rows:,} rows written to {out}", err=True)
+
+
+def _rows_at_hand(
+    texts: list[str] | None, file: str | None, text_col: str | None, keep: Any
+) -> list[tuple[str, dict[str, Any]]]:
+    "Texts with what stands beside them, from a file, the arguments or a pipe. Raises `TextError` where there is none."
+    from ..io.readers import iter_rows
+
+    rows = list(iter_rows(file, text_col, keep)) if file else [(text, {}) for text in texts or piped_lines()]
+    if not rows:
         raise TextError("there is no text to classify; give texts, --file, or lines on standard input")
-    classifier = _load_classifier(model, device, dtype, long_texts)
-    answers["thresholds"] = parse_thresholds(threshold, classifier.labels)
-    table = predict_rows(classifier, given, **answers, show_progress_bar=len(given) > 1000 and in_terminal)
-    write_table(table, chosen, out)
+    return rows
 
 
 def _check_places(

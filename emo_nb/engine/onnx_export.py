@@ -129,7 +129,28 @@ def trace(checkpoint: Checkpoint) -> Any:
     model.set_attn_implementation("eager")
     for layer, forward in first_token_forward(model).items():
         layer.forward = forward
-    multi_label = is_multi_label(checkpoint.config)
+    ids = torch.full((2, 5), min(9, checkpoint.config.vocab_size - 1))
+    mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
+    buffer: Any = io.BytesIO()
+    axes = {name: {0: "texts", 1: "tokens"} for name in INPUTS} | {name: {0: "texts"} for name in OUTPUTS}
+    try:
+        with quiet_transformers(), _quiet_stdout(), torch.no_grad():
+            torch.onnx.export(
+                _with_probabilities(model), (ids, mask), buffer, input_names=INPUTS, output_names=OUTPUTS,
+                dynamic_axes=axes, opset_version=OPSET, dynamo=False,
+            )  # fmt: skip
+    except Exception as error:  # torch and each architecture have errors of their own
+        raise ModelError(
+            f"torch cannot export {type(model).__name__} as ONNX ({first_line(error)}); use another encoder"
+        ) from error
+    return onnx.load_from_string(buffer.getvalue())
+
+
+def _with_probabilities(model: Any) -> Any:
+    "The classifier as a module that returns its logits and its probabilities."
+    import torch
+
+    multi_label = is_multi_label(model.config)
 
     class Outputs(torch.nn.Module):
         def __init__(self) -> None:
@@ -140,21 +161,7 @@ def trace(checkpoint: Checkpoint) -> Any:
             logits = self.model(input_ids=input_ids, attention_mask=attention_mask).logits
             return logits, logits.sigmoid() if multi_label else logits.softmax(dim=-1)
 
-    ids = torch.full((2, 5), min(9, checkpoint.config.vocab_size - 1))
-    mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
-    buffer: Any = io.BytesIO()
-    axes = {name: {0: "texts", 1: "tokens"} for name in INPUTS} | {name: {0: "texts"} for name in OUTPUTS}
-    try:
-        with quiet_transformers(), _quiet_stdout(), torch.no_grad():
-            torch.onnx.export(
-                Outputs().eval(), (ids, mask), buffer, input_names=INPUTS, output_names=OUTPUTS,
-                dynamic_axes=axes, opset_version=OPSET, dynamo=False,
-            )  # fmt: skip
-    except Exception as error:  # torch and each architecture have errors of their own
-        raise ModelError(
-            f"torch cannot export {type(model).__name__} as ONNX ({first_line(error)}); use another encoder"
-        ) from error
-    return onnx.load_from_string(buffer.getvalue())
+    return Outputs().eval()
 
 
 @contextmanager

@@ -14,10 +14,9 @@ import pandas as pd
 
 from ..core import ConfigError, DataError
 from .archives import other_files, read_files
+from .label_cells import is_missing, number_text
 from .labels import (
     LabelColumn,
-    is_missing,
-    number_text,
     read_indicator_columns,
     read_label_column,
     read_label_names,

@@ -3,7 +3,7 @@
 import logging
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -106,14 +106,10 @@ def _check_speaks_http2(connection: socket.socket) -> None:
         raise OSError("what listens there is no Ray cluster")
 
 
-def check_machines(places: Sequence[str]) -> None:
-    "Raise `ConfigError` where a machine lacks emo_nb, has another version of it, or does not see one of the places."
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+def _look_around() -> Callable[[Sequence[str]], tuple[str, list[str]]]:
+    "A function that says, on a machine that may lack emo_nb, which version of it is there and which places are not."
 
-    from .. import __version__
-
-    def look(places: Sequence[str]) -> tuple[str, list[str]]:  # goes there as it is, so that it needs no emo_nb there
+    def look(places: Sequence[str]) -> tuple[str, list[str]]:  # one inside another is sent as it is, not by its name
         import os
         from importlib.metadata import PackageNotFoundError, version
 
@@ -123,7 +119,18 @@ def check_machines(places: Sequence[str]) -> None:
             installed = ""
         return installed, [place for place in places if "://" not in place and not os.path.exists(place)]
 
-    remote, asked = ray.remote(num_cpus=0)(look), []
+    return look
+
+
+def check_machines(places: Sequence[str]) -> None:
+    "Raise `ConfigError` where a machine lacks emo_nb, has another version of it, or does not see one of the places."
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    from .. import __version__
+
+    remote = ray.remote(num_cpus=0)(_look_around())
+    asked: list[tuple[str, Any]] = []
     for node in (node for node in ray.nodes() if node["Alive"]):
         there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
         asked.append((node["NodeManagerAddress"], remote.options(scheduling_strategy=there).remote(places)))
