@@ -246,7 +246,7 @@ def test_it_works_in_scikit_learns_tools():
     assert len(scores) == 2 and np.isfinite(scores).all()
     search = GridSearchCV(quick, {"lora_rank": [2, 4]}, cv=2).fit(few, truth)
     assert set(search.predict(few)) <= set(truth)
-    calibrated = CalibratedClassifierCV(quick, cv=2).fit(few, truth)
+    calibrated = CalibratedClassifierCV(quick, cv=2).fit(few, np.array(truth))  # scikit-learn 1.4 wants an array
     np.testing.assert_allclose(calibrated.predict_proba(few).sum(axis=1), 1)
     words = make_pipeline(TfidfVectorizer(), LogisticRegression())
     vote = VotingClassifier([("texts", quick), ("words", words)], voting="soft").fit(few, truth)

@@ -144,7 +144,8 @@ def test_the_files_are_small_and_the_first_answer_loads_nothing_heavy():
         TrainedClassifier(*load_shipped("goemotions28")).predict_frame("Good morning")
         print(*sys.modules)"""
     heavy = {"peft", "sklearn", "matplotlib", "datasets", "accelerate", "transformers.models.bert.modeling_bert"}
-    assert not heavy & set(python(code).split())
+    own = set(python("import sys; from transformers import AutoTokenizer; print(*sys.modules)").split())
+    assert not heavy & set(python(code).split()) - own  # transformers 5.0 loads some of these itself
 
 
 def test_the_encoder_is_written_once_and_again_where_a_byte_has_changed(alone, minilm):
