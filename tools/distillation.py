@@ -4,7 +4,8 @@
 
 Teachers of 109 million parameters are trained on GoEmotions' 28 labels, one a seed, and their mean probabilities on the
 training comments and on EmpatheticDialogues' utterances are saved; students of 22 million parameters learn from them.
-What is there in runs/distillation/ is not made again. Dev rows choose, test rows report. A student that has learnt from
+What is there in runs/distillation/ is not made again. results/one_teacher.json is what `write one_teacher` says where the
+teacher of one seed is there, and students of its alone. Dev rows choose, test rows report. A student that has learnt from
 EmpatheticDialogues' utterances is bound to that corpus's licence, which is non-commercial; the others are not.
 """
 
@@ -203,8 +204,8 @@ def summarize(what: str, folders: list[Path], splits: Splits, labels: list[str])
     }
 
 
-def write() -> None:
-    "results/distillation.json from what is there."
+def write(name: str = "distillation") -> None:
+    "results/NAME.json from what is there."
     started = utc_now()
     splits, labels, files = load_task()
     rows = {}
@@ -224,14 +225,16 @@ def write() -> None:
         "students": rows,
         "files": files,
     }
-    write_result("distillation", record, started)
+    write_result(
+        name, record, started, None if name == "distillation" else f"python tools/distillation.py write {name}"
+    )
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("step", nargs="?", choices=("teachers", "targets", "students", "write"))
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help="seeds of teachers, or names of students; default: all"
+        "names", nargs="*", metavar="NAME", help="seeds of teachers, names of students, or that of the result file"
     )
     options = parser.parse_args(arguments)
     step, names = options.step, options.names
@@ -247,7 +250,7 @@ def main(arguments: list[str] | None = None) -> None:
             for seed in STUDENTS[name].seeds:
                 train_student(name, seed, splits, labels)
     if step in (None, "write"):
-        write()
+        write(*names)
 
 
 if __name__ == "__main__":
