@@ -102,7 +102,7 @@ pytest: $(VENV)/dev.ok
 docs: $(VENV)/dev.ok ## render the site into _docs (Quarto where installed, smalldocs elsewhere) and check its links
 	$(BIN)/python tools/site.py
 
-bench: $(VENV)/dev.ok ## time training and prediction beside what else there is (an hour; PART=latency for one part)
+bench: $(VENV)/dev.ok ## time training and prediction beside what else there is (three hours; PART=latency for one part)
 	$(BIN)/python bench/bench.py $(PART)
 
 gpu: $(VENV)/dev.ok ## what is worth measuring on a GPU, in ten minutes there, into results/gpu/

@@ -89,7 +89,7 @@ def checkpoint(parts: list[str]) -> None:
     classifier = TrainedClassifier.from_pretrained("goemotions28")
     if not MODEL.is_dir():
         classifier.save_pretrained(MODEL)
-    for folder, those in ((EXPORT, {"latency", "engines", "start", "memory"}), (EXPORT8, {"engines"})):
+    for folder, those in ((EXPORT, {"latency", "engines", "start", "memory"}), (EXPORT8, {"latency", "engines"})):
         if those & set(parts) and not folder.is_dir():
             export_onnx(classifier, folder, int8=folder == EXPORT8)
 

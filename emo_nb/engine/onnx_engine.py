@@ -15,7 +15,7 @@ import numpy as np
 from ..core import ConfigError, ModelError, first_line, read_json_object
 from ..io.files import file_sha256
 from .device import Backend
-from .threads import available_cores
+from .threads import available_cores, check_threads
 
 MODEL_FILE, TOKENIZER_FILE, SETTINGS_FILE = "model.onnx", "tokenizer.json", "emo_nb.json"  # of an exported folder
 INPUTS, OUTPUTS = ["input_ids", "attention_mask"], ["logits", "probabilities"]
@@ -77,6 +77,7 @@ class OnnxCheckpoint:
         threads = os.environ.get("OMP_NUM_THREADS", "")
         wanted = int(threads) if threads.isdecimal() else 0
         options.intra_op_num_threads = wanted or max(1, int(available_cores()[0]))
+        check_threads(options.intra_op_num_threads)
         return InferenceSession(
             self._graph or str(self.folder / MODEL_FILE), options, providers=["CPUExecutionProvider"]
         )

@@ -4,8 +4,8 @@ A container has a quota of processor time, and a process may be bound to some co
 first: on a host of 64 cores it starts 64 threads in a container that may use two of them, and each parallel region then
 waits for threads that have no core. Threads that wait also spin for milliseconds, which takes the cores from whatever
 else runs, and from the very thread that is waited for; asleep at once, they are slow to begin again. `configure_threads`
-sets both for a process of one's own, before torch is imported; a program that imports emo_nb
-keeps its own settings, and is warned where they do not fit.
+sets both for a process of one's own, before torch is imported; a program that imports emo_nb keeps its own settings, and is
+warned where they do not fit.
 """
 
 import math
@@ -98,11 +98,16 @@ def waiting_policy() -> str:
     return f"asleep after {spins} turns" if spins else "spinning"
 
 
+def count_cores(cores: float) -> str:
+    "So many cores in words."
+    return f"{cores:g} core{'' if cores == 1 else 's'}"
+
+
 def check_threads(n_threads: int) -> None:
     "Warn, once, where so many threads compute on fewer cores."
     cores, limit = available_cores()
     if n_threads > math.ceil(cores):
         warn_once(
-            f"{n_threads} threads compute on {cores:g} cores ({limit}), and wait for each other; set OMP_NUM_THREADS="
+            f"{n_threads} threads compute on {count_cores(cores)} ({limit}), and wait for each other; set OMP_NUM_THREADS="
             f"{max(1, math.floor(cores))} before the program starts, or call torch.set_num_threads"
         )
