@@ -437,7 +437,7 @@ PREDICTORS: dict[str, Callable[[], Callable[[list[str]], np.ndarray]]] = {
     "OpenVINO": openvino,
     "emo_nb, float32": emo_nb("float32"),
 }
-CPU_ONLY = ("ONNX Runtime", "ONNX Runtime, int8", "OpenVINO")  # as they are installed here
+CPU_ONLY = ("ONNX Runtime", "ONNX Runtime, int8", "ONNX Runtime in 8 bits", "OpenVINO")  # as they are installed here
 ENGINES = {
     "torch": emo_nb(),
     "ONNX Runtime": emo_nb(model=EXPORT),

@@ -1,7 +1,7 @@
 """Everything that decides a run, in one place: `Config`, its training settings `TrainConfig`, and three presets.
 
-The settings are checked when a `Config` is made, so a mistake costs nothing. A value of None means "what suits": the
-task's own split, the method's own rate, the machine's own number format. `resolved` fills in what depends on the
+The settings are checked when a `Config` is made, so a mistake costs nothing. None means a default that depends on the
+rest: the task's own split, the method's own rate, the machine's own number format. `resolved` fills in what depends on the
 method; what depends on the data or the machine is decided where these are known, and written into the run's record.
 """
 
@@ -41,7 +41,7 @@ _Count = Annotated[int, Field(ge=1)]
 class TrainConfig:
     "How a model is trained. Learning rates are those after the warm-up; they stay constant until the end."
 
-    # minilm (bundled), goemotions28 (in the package), a folder or a hub id; by default what suits the labels
+    # minilm (bundled), goemotions28 (in the package), a folder or a hub id; by default chosen by the labels
     encoder: str | None = None
     method: Method = "lora"  # or finetune: train every layer
     epochs: _Positive = 3  # at most; the one that scores best on dev is kept

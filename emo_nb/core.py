@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -69,6 +70,13 @@ def read_json_object(file: Path, error: type[EmoNbError], remedy: str) -> dict[s
 
 
 @cache
+def split_names(names: str | Sequence[str] | None) -> tuple[str, ...]:
+    "Names that are given one by one or in one string with commas, where blanks and empty names do not count."
+    if isinstance(names, str):
+        return tuple(name for part in names.split(",") if (name := part.strip()))
+    return tuple(names or ())
+
+
 def warn_once(message: str) -> None:
     "Log a warning the first time it is given; later calls with the same message do nothing."
     logger.warning("%s", message)

@@ -20,14 +20,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .core import ConfigError, DataError, first_line
+from .core import ConfigError, DataError, first_line, split_names
 from .io.archives import read_files
 from .io.label_cells import number_text
 from .io.readers import FILE_COLUMN, LINE_COLUMN, list_names
 from .io.readers import read_table_file, refused_rows
 from .io.schema import SCHEMA_VERSION, TidyFrame, check_frame
 from .io.text_tables import EMPATHETIC_COLUMNS
-from .io.tables import NamedColumns, read_labelled_rows, split_names
+from .io.tables import NamedColumns, read_labelled_rows
 from .sources import find_corpus, resolve_path
 from .taxonomy import EMPATHETIC, GOEMOTIONS, TEXT_UNITS
 

@@ -376,6 +376,6 @@ _EMOTIONS = frozenset(label for task in TASKS.values() for label in task.labels)
 
 
 def choose_encoder(labels: Sequence[str]) -> str:
-    "Where to begin for labels of one's own: `goemotions28` where at least half of them are emotions, else `minilm`."
+    "Where to begin for labels of your own: `goemotions28` where at least half of them are emotions, else `minilm`."
     known = sum(str(label).strip().lower() in _EMOTIONS for label in labels)
     return SHIPPED_ENCODER if 2 * known >= len(labels) else "minilm"

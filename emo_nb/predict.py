@@ -494,7 +494,7 @@ def _open_pickle(cls: type[LabelScorer], checkpoint: Checkpoint, tokenizer: Any,
     try:
         return cls(checkpoint, tokenizer, *how)
     except ConfigError as error:
-        logger.warning("%s; what suits this machine is taken in its place", error)
+        logger.warning("%s; this machine's default is used instead", error)
         return cls(checkpoint, tokenizer, long_texts=how[-1])
 
 # %% ../nbs/prototype/10_predict.ipynb #99284a92

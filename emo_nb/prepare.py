@@ -95,8 +95,8 @@ def _random_split(
     labelled = counts.drop(NO_LABEL, errors="ignore").rename(lambda name: name.removesuffix(suffix))
     if labelled.max() < 3:
         raise ConfigError(
-            "no label has three different texts in three groups, one for each of train, dev and test "
-            f"({_say_missing(labelled)}); add as many texts for one label at least"
+            "no label has three different texts from three groups, the fewest from which train, dev and test get one "
+            f"each ({_say_missing(labelled)}); add the missing texts of one label at least"
         )
     is_rare = strata.map(counts) < 3
     rest, tested = draw(strata[~is_rare], test, seed)

@@ -132,8 +132,8 @@ def write_run(
                 card = model_card(record, metrics, _loading_instructions(record, name, settings))
                 file.write_text(card, encoding="utf-8", newline="\n")
     if (folder / "model").is_dir():
-        note = f"task {record['task']}, split: {record.get('split') or 'official'}"
-        scores = {HUB_IDS[corpus]: of_corpus for corpus, of_corpus in metrics.items() if corpus in HUB_IDS}
+        note = f"task {record['task']}, split: {record['split_used']}"
+        scores = {HUB_IDS[corpus]: metrics[corpus] for corpus in _known_corpora(record) if corpus in metrics}
         _write_eval_results(folder / "model", scores, note, record.get("date"))
 
 
@@ -171,7 +171,7 @@ def write_memory_card(
         "multi_label": trained.multi_label,
         "method": settings["method"],
         "seed": settings["random_state"],
-        "split": "texts in memory, by group",
+        "split_used": "texts in memory, by group",
         "files": {},
         "rows": rows,
         "calibration": {"temperature": getattr(config, "emo_nb_temperature", 1.0)},
@@ -250,7 +250,7 @@ def _read_metrics(file: Path) -> dict[str, Any]:
 
 
 def _read_run_table(file: Path, model: type[Record]) -> pd.DataFrame:
-    "A CSV file of a run directory, held against its schema."
+    "A CSV file of a run directory, checked against its schema."
     try:
         table = read_formatted_csv(file, _TEXT_COLUMNS)
     except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
@@ -272,10 +272,10 @@ def newest_run(root: str | Path = "runs") -> Path:
 
 def licence(record: dict[str, Any]) -> tuple[str, str]:
     "The licence that follows from the data, by the hub's name, and the reason."
-    corpora = {name.split("/")[0] for name in record["files"]}
+    corpora = _known_corpora(record)
     if "empathetic" in corpora:
         return "cc-by-nc-4.0", "EmpatheticDialogues is CC BY-NC 4.0, so the model may not be used commercially"
-    if corpora and corpora <= {"goemotions"}:
+    if corpora:
         return "apache-2.0", "as its data"
     return "other", "that of its data, which emo_nb does not know"
 
@@ -291,7 +291,8 @@ def model_card(
 
     licence_name, reason = licence(record)
     variables = {
-        **{name: record[name] for name in ("multi_label", "method", "split", "seed")},
+        **{name: record[name] for name in ("multi_label", "method", "seed")},
+        "split": record["split_used"],
         **{name: _markdown_text(record[name]) for name in ("task", "encoder")},
         **{name: [_markdown_text(each) for each in record[name]] for name in ("labels", "files")},
         "command": " ".join((record.get("command") or "emo_nb.run").replace("`", "'").split()),
@@ -301,7 +302,7 @@ def model_card(
         "thresholds": thresholds,
         "licence": licence_name,
         "licence_reason": reason,
-        "own_data": not _hub_corpora(record),
+        "own_data": not _known_corpora(record),
         "results_table": _results_markdown(metrics) if metrics else "",
         "labels_table": _labels_markdown(metrics) if metrics else "",
     }
@@ -310,19 +311,27 @@ def model_card(
     return str(ModelCard.from_template(data, template_path=str(template), **variables))
 
 
-def _hub_corpora(record: dict[str, Any]) -> list[str]:
-    "Those of the run's corpora that the hub has."
-    return [corpus for corpus in HUB_IDS if any(name.startswith(corpus) for name in record["files"])]
+def _known_corpora(record: dict[str, Any]) -> list[str]:
+    "Which of the two corpora a run was made of; none where it was made of a table of the user's own."
+    corpora = {name.split("/")[0] for name in record["files"]}
+    return [corpus for corpus in HUB_IDS if corpus in corpora and record["task"] != "custom"]
 
 
 def _card_data(record: dict[str, Any], metrics: dict[str, Any], licence_name: str) -> Any:
     "The header of a model card, as the hub's `ModelCardData`."
     from huggingface_hub import EvalResult, ModelCardData
 
-    corpora = _hub_corpora(record)
+    corpora = _known_corpora(record)
     task = "text-classification"
     results = [
-        EvalResult(task, HUB_IDS.get(corpus, corpus), corpus, "f1", score["macro_f1"], metric_name="macro-F1")
+        EvalResult(
+            task,
+            HUB_IDS[corpus] if corpus in corpora else corpus,
+            corpus,
+            "f1",
+            score["macro_f1"],
+            metric_name="macro-F1",
+        )
         for corpus, score in metrics.items()
     ]
     return ModelCardData(

@@ -24,6 +24,7 @@ from .core import ConfigError, DataError, logger
 from .corpora import FORMS, ReadResult, label_overview, load_corpus, normalize_text, read_table
 from .encode import TextDataset, encode_labels
 from .engine.callbacks import last_checkpoint
+from .engine.checkpoints import is_multi_label
 from .engine.device import check_can_train
 from .engine.processes import distributed_rank
 from .evaluate import calibration_curve, calibration_error, prediction_table, probabilities, truth_and_predicted
@@ -94,9 +95,7 @@ def load_examples(config: Config) -> Examples:
         get_task(config.task)  # a task that does not exist is sooner said than a table is read
     if is_own_table(config):
         if config.text_unit or config.corpus:
-            raise ConfigError(
-                "a corpus and its text unit are no settings of a table of your own; leave out --corpus and --text-unit"
-            )
+            raise ConfigError("--corpus and --text-unit do not apply to a table of your own; leave them out")
         table = read_table(str(config.data), **config.table_options())
         _log_table(table)
         task, results = _task_of_table(config, table), {table_name(table): table}
@@ -120,9 +119,10 @@ def _log_labelled(rows: pd.DataFrame, total: int, task: Task) -> None:
     "Say how many rows have a label of the task, how many have several, and which of these count."
     n_labels = [len(task.labels_of(labels, corpus)) for labels, corpus in zip(rows.labels, rows.corpus, strict=True)]
     several, labelled = sum(n > 1 for n in n_labels), sum(n > 0 for n in n_labels)
-    which = "all of them count" if task.multi_label else "the first in the task's order counts"
-    message = "%s of %s rows have a label of the task; %s have several, %s"
-    logger.info(message, f"{labelled:,}", f"{total:,}", f"{several:,}", which)
+    logger.info("%s of %s rows have a label of the task %s", f"{labelled:,}", f"{total:,}", task.name)
+    if several:
+        kept = "all of them are kept" if task.multi_label else "the first in the task's order is kept"
+        logger.info("  %s of them have several: %s", f"{several:,}", kept)
 
 # %% ../nbs/prototype/11_run.ipynb #c005300a
 def _check_map(label_map: dict[str, str] | None, corpus_labels: Iterable[tuple[str, ...]], name: str) -> dict[str, str]:
@@ -133,7 +133,7 @@ def _check_map(label_map: dict[str, str] | None, corpus_labels: Iterable[tuple[s
     labels = sorted({label for row in corpus_labels for label in row})
     if label_map is not None and not all(map(str.strip, label_map.values())):
         empty = next(label for label, to in label_map.items() if not to.strip())
-        raise ConfigError(f"the map gives the label {empty!r} no name; give it one, or leave it out of the map")
+        raise ConfigError(f"the map gives the label {empty!r} an empty name; give it one, or leave it out of the map")
     if label_map is not None and not set(labels) & set(label_map):
         raise DataError(
             f"none of the labels of {name} is in the map; it has {', '.join(map(repr, labels[:8]))}, the map "
@@ -182,7 +182,7 @@ def _log_table(table: ReadResult) -> None:
     copies = normalized.value_counts()
     if copies.iloc[0] > 1:
         text = table.frame.text[normalized == copies.index[0]].iloc[0]
-        message = "rows that repeat the text of another: %s; the most frequent text stands in %s rows: %r"
+        message = "rows that repeat the text of another: %s; the most frequent text occurs in %s rows: %r"
         logger.info(message, f"{int((copies - 1).sum()):,}", f"{copies.iloc[0]:,}", text[:60])
 
 
@@ -235,8 +235,6 @@ def _way_to_split(rows: pd.DataFrame, task: Task, config: Config) -> str:
         return "given"
     if how == "official" and not config.split and rows.split.isna().any():
         return "group"  # the form at hand has no official split
-    if task.split == "given" and how != "given":
-        logger.info("the table's own splits are not used, because --split %s was given", how)
     return how
 
 # %% ../nbs/prototype/11_run.ipynb #2f78d868
@@ -248,6 +246,8 @@ def make_splits(rows: pd.DataFrame, task: Task, config: Config) -> dict[str, pd.
 def _split_and_count(rows: pd.DataFrame, task: Task, config: Config) -> tuple[dict[str, pd.DataFrame], dict[str, int]]:
     "The rows of train, dev and test, and how many rows were left out, by reason."
     how, left_out = _way_to_split(rows, task, config), _LeftOut()
+    if task.split == "given" and how != "given":
+        logger.info("the table's own splits are not used, because --split %s was given", how)
     if how == "study":  # the study balanced first, then split
         rows = left_out.count("capped", rows, balance(rows, labels=task.capped, seed=config.seed))
     splits = split_rows(rows, how, config.seed)
@@ -300,6 +300,7 @@ def _new_record(config: Config, examples: Examples, splits: dict[str, pd.DataFra
         "task": config.task_name,
         "labels": sorted(examples.task.labels),
         "multi_label": examples.task.multi_label,
+        "split_used": _way_to_split(examples.rows, examples.task, config),
         "processes": distributed_rank()[1],
         "rows": {name: len(rows) for name, rows in splits.items()},
         "parameters": count_parameters(model),
@@ -321,9 +322,7 @@ def _log_record(record: dict[str, Any], splits: dict[str, pd.DataFrame], left_ou
             logger.info("  %s: %s", f"{count:,}", _REASONS[reason].format(size=size))
     for name in ("dev", "test"):
         if repeats := int(normalize_text(splits[name].text).duplicated().sum()):
-            logger.info(
-                "%s rows that repeat the text of another one there, and count all the same: %s", name, f"{repeats:,}"
-            )
+            logger.info("%s rows with the text of another %s row, which are kept: %s", name, name, f"{repeats:,}")
     labels = {name: set(rows.targets.explode().dropna()) for name, rows in splits.items()}
     if record["multi_label"] and (missing := sorted(set(record["labels"]) - labels["dev"])):
         logger.info(
@@ -337,13 +336,13 @@ def _log_record(record: dict[str, Any], splits: dict[str, pd.DataFrame], left_ou
 
 
 _REASONS = {  # why rows are left out, and the option that changes it
-    "leaks": "in train or dev, and their text stands in dev or test as well",
-    "capped": "of a label that is limited to 10,000 training rows",
-    "repeats": "of train repeat the text and the labels of another row there",
+    "leaks": "train or dev rows whose text also occurs in dev or test",
+    "capped": "rows of a label beyond the 10,000 to which its training rows are limited",
+    "repeats": "train rows with the text and the labels of another train row",
     "turns": "later turns of a conversation (--preset full keeps them)",
-    "train": "of train are more than {size} rows of a label (--rows-per-label all keeps them)",
-    "dev": "of dev are more than {size} rows of a label (--preset full, with --encoder as here, keeps them)",
-    "test": "of test are more than {size} rows of a label (another --preset keeps them)",
+    "train": "train rows beyond {size} of a label (--rows-per-label all keeps them)",
+    "dev": "dev rows beyond {size} of a label (--preset full keeps them; --encoder says with which encoder)",
+    "test": "test rows beyond {size} of a label (another --preset keeps them)",
 }
 
 # %% ../nbs/prototype/11_run.ipynb #c6e108f2
@@ -370,7 +369,7 @@ def _train(
     rank, _ = distributed_rank()
     if not rank and (checkpoint := last_checkpoint(folder)):
         logger.info("resuming an interrupted run from %s", checkpoint.name)
-    multi_label = model.config.problem_type == "multi_label_classification"
+    multi_label = is_multi_label(model.config)
     truth = {name: encode_labels(splits[name].targets, labels) for name in ("train", "dev")}
     train, dev = (TextDataset(list(splits[name].text), tokenizer, truth[name], multi_label) for name in truth)
     progress = config.show_progress_bar
@@ -442,7 +441,7 @@ def run_experiment(config: Config) -> Run | None:
     if rank:
         logger.setLevel(logging.ERROR)  # the first process says what there is to say
     if config.out:
-        check_output_dir(config.run_dir, "metrics.json", config.force)  # sooner known than data are downloaded
+        check_output_dir(config.run_dir, "metrics.json", config.force)  # before anything is downloaded
     config, started = _as_custom(config), utc_now()
     out, backends = config.run_dir, choose_backends(config.device, config.dtype, config.attention)
     check_output_dir(out, "metrics.json", config.force)

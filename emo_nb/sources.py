@@ -61,7 +61,7 @@ REMOTE_FILES = {
 def download_corpus(corpus: str, folder: Path | None = None) -> Path:
     """Download the official files of a corpus into `folder` (default: the cache), and return the folder.
 
-    Files that are there with the right SHA-256 stay. Raises `UnreachableError` where nobody answers (or
+    Files that are there with the right SHA-256 stay. Raises `UnreachableError` where no server answers (or
     `EMO_NB_OFFLINE` is set), `SourceError` where a file cannot be had or written, or has another SHA-256.
     """
     if os.environ.get("EMO_NB_OFFLINE"):
@@ -144,7 +144,7 @@ def find_corpus(corpus: str, path: str | Path | None = None) -> Location:
     """Find a corpus: at a given path, where it already is, by a download, or as the built-in sample.
 
     Raises `SourceError` for a path that does not exist, a corpus that emo_nb does not know, and a download that was
-    answered but failed. The sample takes its place only where nobody answers.
+    answered but failed. The sample takes its place only where no server answers.
     """
     if corpus not in FILE_PATTERNS:
         raise SourceError(f"there is no corpus {corpus!r}; choose one of: {', '.join(FILE_PATTERNS)}")

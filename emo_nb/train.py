@@ -273,9 +273,12 @@ def _run_trainer(
 
 # %% ../nbs/prototype/08_train.ipynb #backend1
 def _training_backend(model: Any, asked: Backend | None) -> Backend:
-    "The device and number format that are asked for, or what suits the machine and the architecture."
+    "The device and number format that are asked for, or the machine's own; float32 for DeBERTa, which is logged."
     backend = asked or choose_backend()
-    return replace(backend, dtype="float32") if model.config.model_type == "deberta" else backend
+    if model.config.model_type != "deberta" or backend.dtype == "float32":
+        return backend
+    logger.info("a DeBERTa is trained in float32: it masks with a number that %s does not have", backend.dtype)
+    return replace(backend, dtype="float32")
 
 # %% ../nbs/prototype/08_train.ipynb #baa88d3e
 def fit(
@@ -287,7 +290,7 @@ def fit(
     settings: TrainConfig | None = None,
     seed: int = 42,
     loss: Any = None,  # f(outputs, labels, num_items_in_batch) -> scalar; default: the model's own
-    backend: Backend | None = None,  # default: what suits the machine
+    backend: Backend | None = None,  # default: the machine's own
     show_progress_bar: bool = True,
 ) -> pd.DataFrame:
     """Train a model, keep the epoch that scores best on dev, and return the history: one row an epoch.

@@ -171,7 +171,10 @@ def test_info_and_predict_take_the_newest_run(emo, tiny, here):
     assert code == 0
     assert f"emo_nb {emo_nb.__version__}" in plain(out)
     assert "none in runs/ yet" in plain(out)
-    (here / "runs").mkdir()
+    (here / "runs" / "lost").mkdir(parents=True)
+    (here / "runs" / "lost" / "metrics.json").write_text("{}")  # of a run that has lost its model
+    code, _, err = emo("predict", "I hate it")
+    assert code == 0 and "goemotions28 answers" in err
     (here / "runs" / "one").symlink_to(tiny.folder)
     assert "newest run runs/one" in plain(emo("info")[1])
     code, out, _ = emo("predict", "I hate it")

@@ -96,7 +96,7 @@ def test_a_table_of_ones_own_with_several_labels_is_recognised(here, emo):
     pd.DataFrame(rows).to_csv(here / "mine.csv", index=False)
     code, out, err = emo("run", "--preset", "tiny", "--data", "mine.csv", *OWN)
     assert code == 0, err
-    assert "8 have several, all of them count" in out
+    assert "8 of them have several: all of them are kept" in out
     run = open_run("runs/custom-mine-lora-tiny-seed42")
     assert run.config["multi_label"] and run.config["labels"] == ["fear", "joy", "love"]
     assert set(run.predictions.label) == set(kinds)

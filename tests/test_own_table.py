@@ -111,7 +111,7 @@ def test_what_is_said_before_a_training_and_no_bar_or_colour_in_a_log(marked):
     assert "rows without a label: 10" in log and "(no label)" in log
     assert "label" in log and "40  afraid words; number 2" in log
     assert f"{90 - sum(marked.config['rows'].values())} of 90 rows are left out" in log
-    assert "of train are more than 9 rows of a label (--rows-per-label all keeps them)" in log
+    assert "train rows beyond 9 of a label (--rows-per-label all keeps them)" in log
     assert "epoch 1   dev loss" in log
     assert not [sign for sign in ("\r", "\x1b", "%|", "it/s") if sign in log]
 
@@ -194,7 +194,7 @@ def test_what_is_cut_repeated_and_chosen_is_said(here, emo):
     (here / "own.csv").write_text("\n".join(["text,label", *rows, *copies, *[f"{long} {i},upset" for i in range(9)]]))
     code, out, err = emo(*TINY, "--data", "own.csv", *OWN, "--rows-per-label", "all")
     assert code == 0, err
-    assert "rows that repeat the text of another: 19; the most frequent text stands in 20 rows: 'the same words'" in out
+    assert "rows that repeat the text of another: 19; the most frequent text occurs in 20 rows: 'the same words'" in out
     assert "longer than 256 tokens, so that only their beginning is read: " in err and " train texts" in err
     assert err.count("only their beginning is read") == 1
 

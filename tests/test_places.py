@@ -184,7 +184,7 @@ def test_files_without_rows_are_passed_over_and_those_of_one_name_told_apart(her
         ("s3://bucket/texts.csv", ConfigError, "pip install s3fs"),
         ("gopher://host/texts.csv", DataError, "gopher"),
         ("sftp://host/texts.csv", ConfigError, "pip install paramiko"),
-        ("http://127.0.0.1:1/texts.csv", TextError, "nobody answers"),
+        ("http://127.0.0.1:1/texts.csv", TextError, "its server does not answer"),
     ],
 )
 def test_an_address_that_cannot_be_had_is_named(tiny, here, address, kind, said):

@@ -12,6 +12,7 @@ from test_classifier import LABELS, OTHER_LABELS, OTHER_TEXTS, QUICK, TEXTS
 from test_foreign_models import small
 
 from emo_nb import EmotionClassifier, ModelError
+from emo_nb.report import model_card
 
 DATASET = "google-research-datasets/go_emotions"
 
@@ -43,6 +44,13 @@ def test_a_run_leaves_its_scores_in_the_same_form(tiny):
     entries = [entry for file in files for entry in parse_eval_result_entries(yaml.safe_load(file.read_text()))]
     scores = {entry.dataset_id: entry.value for entry in entries if entry.task_id == "macro_f1"}
     assert scores[DATASET] == tiny.metrics["goemotions"]["macro_f1"]
+    assert tiny.config["split_used"] == "group" and all("split: group" in entry.notes for entry in entries)
+
+
+def test_a_table_that_is_called_like_a_corpus_is_not_taken_for_it(tiny):
+    record = tiny.config | {"task": "custom", "files": {"goemotions/goemotions.csv": "0"}}
+    card = model_card(record, {"goemotions": tiny.metrics["goemotions"]}, "")
+    assert "license: other" in card and DATASET not in card and "strangers" not in card
 
 
 def test_an_upload_that_cannot_be_made_is_one_sentence(published):

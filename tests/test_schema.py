@@ -16,10 +16,10 @@ from emo_nb.config import Config, TrainConfig
 from emo_nb.core import ConfigError, DataError, ModelError
 from emo_nb.corpora import COLUMNS, check_tidy, load_corpus
 from emo_nb.explore import explore_corpus
-from emo_nb.io.schema import SCHEMA_VERSION, RunRecord, describe_fields
+from emo_nb.io.schema import SCHEMA_VERSION, RunRecord
 from emo_nb.prepare import balance, map_labels, split_rows
 from emo_nb.report import open_run
-from emo_nb.study.results import BENCH_KINDS, load_result
+from emo_nb.study.results import BENCH_KINDS, load_bench, load_result
 from emo_nb.taxonomy import TASKS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -52,7 +52,7 @@ def test_a_run_says_its_version_and_is_opened_as_it_was_written(tiny, copied):
     run = open_run(tiny.folder)
     assert (run.config, run.metrics) == (config, metrics)
     assert set(metrics) == {"goemotions", "empathetic", "all"}
-    assert set(describe_fields(RunRecord).index) <= set(config)
+    assert {field.alias or name for name, field in RunRecord.model_fields.items()} <= set(config)
     # without a version, it is read where it holds what is needed
     for name in ("config.json", "metrics.json"):
         change_json(copied / name, schema=None)
@@ -69,7 +69,7 @@ def test_a_run_of_a_newer_emo_nb_is_refused_by_its_version(copied, emo):
         check_mistake(code, err, [str(copied / name), NEWER])
 
 
-REQUIRED = describe_fields(RunRecord).query("required == 'yes'").index
+REQUIRED = [field.alias or name for name, field in RunRecord.model_fields.items() if field.is_required()]
 CHANGED = [
     ("run/config.json", {"seed": "42"}, "seed should be a valid integer, not '42'"),
     ("run/config.json", {"labels": ["joy"]}, "labels: list should have at least 2 items"),
@@ -247,5 +247,10 @@ def test_a_setting_of_any_type_is_refused_by_name_or_can_be_written_down(kind):
                 assert Config.from_record(json.loads(json.dumps(config.to_record()))) == config
 
 
-def test_every_kind_of_machine_that_was_measured_is_shown():
-    assert set(BENCH_KINDS) == {folder.name for folder in (RESULTS / "bench").iterdir()}
+def test_a_machine_of_another_kind_is_shown_beside_those_of_the_project(tmp_path, monkeypatch):
+    assert set(BENCH_KINDS) <= {folder.name for folder in (RESULTS / "bench").iterdir()}
+    shutil.copytree(RESULTS / "bench", tmp_path / "results" / "bench")
+    (tmp_path / "results" / "bench" / "avx2-kept").rename(tmp_path / "results" / "bench" / "avx2")
+    shutil.copytree(RESULTS / "bench" / "avx2-kept", tmp_path / "results" / "bench" / "avx2-kept")
+    monkeypatch.chdir(tmp_path)
+    assert set(load_bench("train")) >= {*BENCH_KINDS, "avx2"}

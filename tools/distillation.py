@@ -108,13 +108,14 @@ def train_model(
     settings: TrainConfig,
     seed: int = SEEDS[0],  # of the order of the rows; all models begin from one head, so that they can be averaged
     encoder: Path | None = None,  # MiniLM where it is not named
+    multi_label: bool = True,
 ) -> tuple[Any, Any, dict[str, Any]]:
     "A model trained on these texts, its tokenizer, and its history with its speed; dev chooses the epoch."
     encoder, dev = encoder or find_encoder("minilm"), splits["dev"]
     tokenizer = load_tokenizer(encoder, settings.max_length)
-    model = new_trainable_classifier(encoder, labels, settings, SEEDS[0], multi_label=True)
-    data = TextDataset(texts, tokenizer, targets.astype(np.float32), multi_label=True)
-    dev_data = TextDataset(list(dev.text), tokenizer, encode_labels(dev.targets, labels), multi_label=True)
+    model = new_trainable_classifier(encoder, labels, settings, SEEDS[0], multi_label)
+    data = TextDataset(texts, tokenizer, targets.astype(np.float32), multi_label)
+    dev_data = TextDataset(list(dev.text), tokenizer, encode_labels(dev.targets, labels), multi_label)
     with TemporaryDirectory() as checkpoints:
         history = fit(model, tokenizer, data, dev_data, Path(checkpoints), settings, seed)
     return model, tokenizer, {**history.attrs, "epochs": history.to_dict("records")}

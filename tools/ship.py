@@ -292,7 +292,7 @@ def make_card(
     name: str, record: dict[str, Any], labels: list[str], scores: dict[str, Any], loading: str, command: str
 ) -> str:
     "The model card of the shipped model of this name and 28 labels, whose training's `record` has seed, files and rows."
-    of_run = {"task": name, "encoder": "minilm", "multi_label": True, "method": "lora", "split": "official"}
+    of_run = {"task": name, "encoder": "minilm", "multi_label": True, "method": "lora", "split_used": "official"}
     of_run |= {key: record[key] for key in ("seed", "files", "rows")} | {"labels": labels, "command": command}
     of_run |= {"calibration": {"temperature": round(scores["settings"]["temperature"], 4)}}
     return model_card(of_run, {"goemotions": scores["test"]}, loading, f"`thresholds` in `{SETTINGS}`").rstrip() + "\n"

@@ -28,7 +28,7 @@ from ..predict import (
 )
 from .examples import NAME, Examples, check_can_learn, hold_out, log_examples, read_eval_set, read_examples
 from .loss_weights import loss_weights
-from .soft_targets import Lessons, Teacher, make_lessons
+from .soft_targets import TrainingSet, Teacher, make_training_set
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -69,7 +69,8 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):
 
     def __init__(
         self,
-        encoder: str | None = None,  # minilm, goemotions28 (both offline), a folder, a hub id; what suits the labels
+        encoder: str
+        | None = None,  # minilm, goemotions28 (both offline), a folder, a hub id; default: chosen by the labels
         method: Method = "lora",  # or finetune: train every layer
         *,
         multi_label: bool | None = None,  # may a text have several labels? told from the labels' form
@@ -207,8 +208,8 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):
         else:
             train, dev = examples, read_eval_set(eval_set, examples)
         log_examples(train, dev)
-        lessons = make_lessons(train, weights, teacher, unlabelled)
-        trained, history = self._train(lessons, dev, settings, backends)
+        training_set = make_training_set(train, weights, teacher, unlabelled)
+        trained, history = self._train(training_set, dev, settings, backends)
         if examples.labels.classes.dtype.kind != "U":
             trained.config.emo_nb_classes = examples.labels.classes.tolist()
         self.trained_, self.classes_, self.history_ = trained, examples.labels.classes, history
@@ -239,7 +240,7 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):
 
     def _train(
         self,
-        train: Lessons,
+        train: TrainingSet,
         dev: Examples,
         settings: TrainConfig,
         backends: Backends,
@@ -367,7 +368,7 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):
         self,
         folder: str | Path,  # that is written; one that is there is kept
         int8: bool = False,  # weights in 8 bits
-        texts: Iterable[str] | None = None,  # on which the file is held against the model; default: the sample's
+        texts: Iterable[str] | None = None,  # on which the file is checked against the model; default: the sample's
         labels: Any = None,  # of these texts, to say macro-F1 before and after
         force: bool = False,  # replace the folder
     ) -> pd.DataFrame:

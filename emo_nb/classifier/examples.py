@@ -77,7 +77,7 @@ def hold_out(examples: Examples, share: float, seed: int) -> tuple[np.ndarray, n
 
 
 def read_eval_set(eval_set: Any, train: Examples) -> Examples:
-    "The dev rows that the user gives; how many of their texts stand in train is said."
+    "The dev rows that the user gives; how many of their texts are in train too is logged."
     from ..corpora import normalize_text
 
     if not isinstance(eval_set, (tuple, list)) or len(eval_set) != 2:

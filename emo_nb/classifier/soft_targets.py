@@ -95,7 +95,7 @@ class SoftTargets:
 
 
 @dataclass(frozen=True)
-class Lessons:
+class TrainingSet:
     "What a classifier is trained on, one entry a row."
 
     texts: list[str]
@@ -103,9 +103,9 @@ class Lessons:
     weights: np.ndarray | None  # in the loss: (n_texts,) or (n_texts, n_labels)
 
 
-def make_lessons(
+def make_training_set(
     train: Examples, weights: np.ndarray | None, teacher: Teacher | None, unlabelled: Iterable[str] | None
-) -> Lessons:
+) -> TrainingSet:
     """The examples and, below them, the texts without labels.
 
     With a teacher, the target of an example is half its labels and half the teacher's probabilities, and that of a text
@@ -116,7 +116,7 @@ def make_lessons(
     if teacher is None:
         if more:
             raise ConfigError("unlabelled texts teach nothing by themselves; give a teacher that says what they are")
-        return Lessons(train.texts, labels.matrix, weights)
+        return TrainingSet(train.texts, labels.matrix, weights)
     if isinstance(teacher, SoftTargets):
         teacher.check_labels(labels.names, labels.multi_label)
     else:
@@ -127,7 +127,7 @@ def make_lessons(
     targets[:n_labelled] = LABEL_SHARE * labels.matrix + (1 - LABEL_SHARE) * targets[:n_labelled]
     if weights is not None:
         weights = np.concatenate([weights, np.ones((len(more), *weights.shape[1:]))])
-    return Lessons(train.texts + more, targets, weights)
+    return TrainingSet(train.texts + more, targets, weights)
 
 
 def _no_targets(classifier: Any) -> SoftTargets:

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from ..core import split_names
+
 DataPath = Annotated[
     str | None,
     typer.Option(
@@ -69,7 +71,7 @@ def takes_table_options(command: Callable[..., None]) -> Callable[..., None]:
         columns = {name: value for name in _TABLE_OPTIONS if (value := given.pop(name)) is not None}
         for name in ("label_cols", "label_names"):
             if name in columns and not (name == "label_names" and os.path.exists(columns[name])):
-                columns[name] = tuple(part.strip() for part in columns[name].split(","))
+                columns[name] = split_names(columns[name])
         command(columns=columns, **given)
 
     parameters = []
@@ -89,8 +91,8 @@ def takes_table_options(command: Callable[..., None]) -> Callable[..., None]:
 ModelOption = Annotated[
     str | None,
     typer.Option(
-        help="A run directory, a model folder, a model of the hub, or one that comes with emo_nb: goemotions28, ekman7, "
-        "sentiment4. Default: the newest run, or goemotions28 where there is none."
+        help="A run directory, a model folder, a model of the hub, or one that comes with emo_nb: goemotions28, "
+        "goemotions28-fast, ekman7, sentiment4. Default: the newest run, or goemotions28 where there is none."
     ),
 ]
 DeviceOption = Annotated[

@@ -2,12 +2,13 @@
 
 import io
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ..core import ConfigError, EmoNbError, TextError
+from ..core import ConfigError, EmoNbError, ModelError, TextError, split_names
 from .app import app
 from .options import (
     DeviceOption,
@@ -58,6 +59,7 @@ def predict(
     In CSV an apostrophe goes before what a spreadsheet would compute; emo-nb takes it off again when it reads the file.
     """
     from ..io.writers import WRITERS
+    from ..predict import BULK_TEXTS
     from ..scale.files import predict_file, predict_rows
 
     in_terminal, on_ray = sys.stderr.isatty(), engine == "ray" or address is not None
@@ -74,7 +76,7 @@ def predict(
         given = _rows_at_hand(texts, file, text_col, kept)
         classifier = _load_classifier(*how)
         answers["thresholds"] = parse_thresholds(threshold, classifier.labels)
-        table = predict_rows(classifier, given, **answers, show_progress_bar=len(given) > 1000 and in_terminal)
+        table = predict_rows(classifier, given, **answers, show_progress_bar=len(given) > BULK_TEXTS and in_terminal)
         write_table(table, chosen, out)
         return
     with resumable("where it stopped"):
@@ -149,7 +151,7 @@ def _split_names(names: str) -> str | list[str]:
     "all, none, or the names in an option, separated by commas. Raises `ConfigError` where there is none."
     if names in ("all", "none"):
         return names
-    if not (kept := [name.strip() for name in names.split(",") if name.strip()]):
+    if not (kept := list(split_names(names))):
         raise ConfigError("--keep is all, none, or names of columns, separated by commas; give one of them")
     return kept
 
@@ -163,8 +165,9 @@ def _load_classifier(
     if model is None and list(Path("runs").glob("*/metrics.json")):
         from ..report import newest_run  # imports more than a prediction needs
 
-        model = str(newest_run())
-    elif model is None:
+        with suppress(ModelError):  # of a run that has lost its model
+            model = str(newest_run())
+    if model is None:
         model = "goemotions28"
         typer.echo("no run in runs/, so goemotions28 answers, the model that comes with emo_nb", err=True)
     return TrainedClassifier.from_pretrained(model, device, dtype, long_texts)
@@ -209,7 +212,7 @@ def export(
     out: Annotated[Path | None, typer.Option(help="The folder. Default: the model's name and -onnx.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a folder that is there.")] = False,
 ) -> None:
-    """Save a model as ONNX, which needs neither torch nor transformers; it is held against the model before it appears.
+    """Save a model as ONNX, which needs neither torch nor transformers; it is checked against the model before it appears.
 
     The folder has the tokenizer, a JSON file with labels and thresholds, and an example that runs the model with
     onnxruntime and tokenizers alone.

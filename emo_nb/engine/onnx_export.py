@@ -1,7 +1,7 @@
 """A trained classifier as a folder that ONNX Runtime runs without torch, transformers and emo_nb.
 
 The folder holds the graph, the tokenizer in one file, the labels with their thresholds, and an example. It appears only
-once the graph has been held against the model: the same texts through the folder's own tokenizer and ONNX Runtime, and
+once the graph has been checked against the model: the same texts through the folder's own tokenizer and ONNX Runtime, and
 through the model as this package computes it.
 
 torch has two exporters. The older one, by tracing, is used: its file is as right, computes a tenth faster in ONNX

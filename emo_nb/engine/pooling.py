@@ -4,7 +4,7 @@ sentence-transformers writes down beside an encoder how it was trained to be rea
 tokens, the vector of the first token or of the last, or something else. A classifier of transformers reads the first
 token, or in a decoder the last. Where that is not the encoder's own pooling, there are two ways to it that plain
 transformers opens: an option of the architecture (ModernBERT, EuroBERT), or one layer more, whose first token starts as
-the mean of all. Where neither is to be had, the classifier begins from the token that it reads, and that is said.
+the mean of all. Where neither is available, the classifier begins from the token that it reads, and a warning says so.
 """
 
 import json

@@ -36,7 +36,7 @@ _REINSTALL = "reinstall emo_nb (pip install --force-reinstall emo_nb), or name a
 def base_weights(encoder: Path) -> dict[str, np.ndarray]:
     """What the adapter is added to: the weights of a BERT encoder and of one more layer and a pooler, in float32.
 
-    The added layer starts as `emo_nb.model.init_mean_pooling` has it, but takes the keys and the first half of the
+    The added layer starts as `emo_nb.engine.pooling.init_mean_pooling` has it, but takes the keys and the first half of the
     feed-forward network, which are random there, from the encoder's last layer.
     """
     from safetensors.numpy import load_file

@@ -4,7 +4,7 @@ A container has a quota of processor time, and a process may be bound to some co
 first: on a host of 64 cores it starts 64 threads in a container that may use two of them, and each parallel region then
 waits for threads that have no core. Threads that wait also spin for milliseconds, which takes the cores from whatever
 else runs, and from the very thread that is waited for; asleep at once, they are slow to begin again. `configure_threads`
-sets both for a process of one's own, before torch is imported; a program that imports emo_nb keeps its own settings, and is
+sets both for a process of its own, before torch is imported; a program that imports emo_nb keeps its own settings, and is
 warned where they do not fit.
 """
 

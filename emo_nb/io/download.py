@@ -60,7 +60,7 @@ def is_reachable(url: str) -> bool:
 def download(url: str, sha256: str, target: Path) -> None:
     """Download one file to `target`, unless it is there with the right SHA-256.
 
-    Raises `UnreachableError` where nobody answers, `SourceError` where the file cannot be had or written, or its
+    Raises `UnreachableError` where no server answers, `SourceError` where the file cannot be downloaded or written, or its
     content is another one.
     """
     from filelock import FileLock, Timeout

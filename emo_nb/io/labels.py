@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..core import ConfigError, DataError, first_line
+from ..core import ConfigError, DataError, first_line, split_names
 from .label_cells import BRACKETS, Cell, is_missing, number_text, read_label_cell, shorten
 
 _TRUE, _FALSE = {"1", "true", "yes"}, {"0", "false", "no"}
@@ -211,7 +211,7 @@ def read_label_names(given: str | Sequence[str] | Mapping[Any, Any]) -> dict[str
     if not isinstance(given, (str, Path)):
         return {str(number): str(name) for number, name in enumerate(given)}
     if not Path(given).is_file():
-        names = [name.strip() for name in str(given).split(",") if name.strip()]
+        names = split_names(str(given))
         if len(names) < 2:
             raise ConfigError(f"{str(given)!r} is neither a file nor names separated by commas; give the labels' names")
         return read_label_names(names)

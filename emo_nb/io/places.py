@@ -110,7 +110,7 @@ def remote_errors(place: Place) -> Iterator[None]:
         status = _http_status(error)
         if isinstance(error, FileNotFoundError) and status in (None, 404):
             raise TextError(
-                f"{place} is not there, or nobody answers; give the path or the address of a file with texts"
+                f"{place} does not exist, or its server does not answer; give the path or the address of a file with texts"
             ) from error
         why = f"the server answers {status}" if status else first_line(error)
         if isinstance(error, PermissionError) or status in (401, 403):

@@ -5,8 +5,7 @@ it is read, and turn the first violation into one sentence; a file written by a 
 """
 
 from collections.abc import Mapping
-from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
@@ -71,30 +70,6 @@ def check_frame(
         cells = zip(column.tolist(), column.notna().tolist(), strict=True)
         entries[str(name)] = [cell if known else None for cell, known in cells]
     check_record({**entries, "schema": frame.attrs.get("schema", 0)}, model, where, error, remedy)
-
-
-def describe_fields(model: type[BaseModel]) -> "pd.DataFrame":
-    "The fields of a model as a table: type, whether it is required, meaning."
-    import pandas as pd
-
-    types, rows = get_type_hints(model), {}
-    for name, field in model.model_fields.items():
-        required = "yes" if field.is_required() else "no"
-        rows[field.alias or name] = (_type_name(types[name]), required, (field.description or "").replace("`", ""))
-    return pd.DataFrame.from_dict(rows, "index", columns=["type", "required", "meaning"])
-
-
-def _type_name(kind: Any) -> str:
-    "A type as one writes it in code."
-    if kind in (NoneType, ...):
-        return "None" if kind is NoneType else "..."
-    of, parts = get_origin(kind), get_args(kind)
-    if of is Literal:
-        return " | ".join(map(repr, parts))
-    words = [_type_name(part) for part in parts]
-    if of in (Union, UnionType):
-        return " | ".join(words)
-    return f"{of.__name__}[{', '.join(words)}]" if of else kind.__name__
 
 
 Name = Annotated[str, Field(pattern=r"\S")]
@@ -168,6 +143,7 @@ class RunRecord(TrainingRecord):
 
     labels: list[Name] = Field(min_length=2, description="in the order of the model's outputs")
     multi_label: bool = Field(description="may a text have several?")
+    split_used: Name | None = Field(None, description="how the rows were split; an earlier version did not write it")
     origins: dict[str, str] = Field({}, description="how each corpus was found")
     data: str | None = Field(None, description="where the corpus or the user's own table lay")
     text_col: str | None = Field(None, description="of the user's own table")

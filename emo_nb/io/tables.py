@@ -62,11 +62,6 @@ class NamedColumns:
         return [name for name in (self.text, self.label, *self.labels, self.group, self.split) if name]
 
 
-def split_names(names: str | Sequence[str] | None) -> tuple[str, ...]:
-    "Names of columns, given one by one or in one string with commas."
-    return tuple(name.strip() for name in names.split(",")) if isinstance(names, str) else tuple(names or ())
-
-
 @dataclass
 class LabelledRows:
     "The rows of a table: `text`, `labels`, `group`, `split`, `file`, `line`, and the `reason` why one is refused."

@@ -30,7 +30,7 @@ def ray_data() -> Any:
 def connected(address: str | None) -> Iterator[None]:
     """The cluster at an address (`auto`: the one that this machine belongs to), or processes of this machine for None.
 
-    A program that is connected to a cluster already stays so. Raises `ConfigError` where nobody answers.
+    A program that is connected to a cluster already stays so. Raises `ConfigError` where no server answers.
     """
     ray_data()
     import ray

@@ -2,7 +2,7 @@
 
 Workers read the files, which may lie at addresses of fsspec; each worker holds the model once, and its tokens are
 batched as anywhere else. `predict_on_ray` writes a folder of Parquet files, one a part, named so that their order is
-that of the texts; parts that are there are not computed again. `predict_dataset` is a step in a pipeline of one's own.
+that of the texts; parts that are there are not computed again. `predict_dataset` is a step in your own pipeline.
 """
 
 import json

@@ -1,1 +1,1 @@
-"""What only the results pages and the tools use: baselines, comparisons, leaks, and the files in `results/`."""
+"""Saved models scored again, labels that a model doubts, baselines, comparisons, and the files in `results/`."""

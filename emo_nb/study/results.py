@@ -17,7 +17,7 @@ from ..taxonomy import TASKS
 
 RESULTS_URL = "https://raw.githubusercontent.com/emo-nb/emo_nb/main/results/"
 PROJECT = "emo_nb"
-# The kinds of machines in results/bench/, as pages write them
+# The kinds of machines whose measurements the project has in results/bench/, as pages write them
 BENCH_KINDS = {"avx512-bf16": "AVX512-BF16", "avx2-kept": "kept to AVX2"}
 METHOD_NAMES = {"finetune": "every layer", "lora": "LoRA", "tfidf": "TF-IDF"}  # as the pages write them
 _MAKE_ANEW = "get it anew, or make it with `make results`"
@@ -91,14 +91,20 @@ def load_result(name: str) -> dict[str, Any]:
     return _with_current_names(content) if _schema_of(name) is TaskResult else content
 
 
-def load_bench(part: str) -> dict[str, dict[str, Any]]:
-    """What `make bench PART=part` found, for each kind of machine that it was run on.
+def bench_kinds() -> dict[str, str]:
+    "The kinds of machines that were measured, as pages write them: `BENCH_KINDS`, and those in your results/bench/."
+    folders = [folder / "results" / "bench" for folder in (Path.cwd(), *Path.cwd().parents)]
+    kinds = next((os.listdir(folder) for folder in folders if folder.is_dir()), [])
+    return BENCH_KINDS | {kind: kind for kind in sorted(kinds) if kind not in BENCH_KINDS}
 
-    Of `BENCH_KINDS`, those that have been measured at this part. Raises `SourceError` where neither has
-    any, `DataError` where a file does not fit its schema.
+
+def load_bench(part: str) -> dict[str, dict[str, Any]]:
+    """What `make bench PART=part` found, for each of `bench_kinds` that it was run on.
+
+    Raises `SourceError` where it was run on none, `DataError` where a file does not fit its schema.
     """
     results, missing = {}, None
-    for kind in BENCH_KINDS:
+    for kind in bench_kinds():
         try:
             results[kind] = load_result(f"bench/{kind}/{part}")
         except SourceError as error:
