@@ -129,7 +129,7 @@ def test_an_address_is_read_block_by_block_with_the_answers_of_the_file(tiny, se
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("403.csv", "may not be read"), ("500.csv", "answers 500"), ("404.csv", "not there")]
+    ("name", "said"), [("403.csv", "may not be read"), ("500.csv", "answers 500"), ("404.csv", "does not exist")]
 )
 def test_what_a_server_refuses_is_not_called_missing(server, name, said):
     with refusal((DataError, TextError), f"{server}/{name}", said):
@@ -180,7 +180,7 @@ def test_files_without_rows_are_passed_over_and_those_of_one_name_told_apart(her
 @pytest.mark.parametrize(
     ("address", "kind", "said"),
     [
-        ("memory://nowhere.csv", TextError, "is not there"),
+        ("memory://nowhere.csv", TextError, "does not exist"),
         ("s3://bucket/texts.csv", ConfigError, "pip install s3fs"),
         ("gopher://host/texts.csv", DataError, "gopher"),
         ("sftp://host/texts.csv", ConfigError, "pip install paramiko"),
