@@ -69,7 +69,6 @@ def read_json_object(file: Path, error: type[EmoNbError], remedy: str) -> dict[s
     return content
 
 
-@cache
 def split_names(names: str | Sequence[str] | None) -> tuple[str, ...]:
     "Names that are given one by one or in one string with commas, where blanks and empty names do not count."
     if isinstance(names, str):
@@ -77,6 +76,7 @@ def split_names(names: str | Sequence[str] | None) -> tuple[str, ...]:
     return tuple(names or ())
 
 
+@cache
 def warn_once(message: str) -> None:
     "Log a warning the first time it is given; later calls with the same message do nothing."
     logger.warning("%s", message)
