@@ -41,8 +41,7 @@ _Count = Annotated[int, Field(ge=1)]
 class TrainConfig:
     "How a model is trained. Learning rates are those after the warm-up; they stay constant until the end."
 
-    # minilm (bundled), goemotions28 (in the package), a folder or a hub id; by default chosen by the labels
-    encoder: str | None = None
+    encoder: str | None = None  # minilm, goemotions28, a folder or a hub id; by default chosen by the labels
     method: Method = "lora"  # or finetune: train every layer
     epochs: _Positive = 3  # at most; the one that scores best on dev is kept
     batch_size: _Count | None = None  # texts of mean length, whose tokens a batch has room for; the method's own
