@@ -53,7 +53,7 @@ def agreement(frame: pd.DataFrame) -> pd.DataFrame:
 
 # %% ../nbs/feasibility/04_explore.ipynb #101e5cda
 def duplicates(frame: pd.DataFrame) -> pd.DataFrame:
-    """For each split: rows that repeat an earlier one, and rows whose text also stands in the training split.
+    """For each split: rows that repeat an earlier one, and rows whose text also occurs in the training split.
 
     Both exactly, and `normalized` (`normalize_text`). Without official splits, one row for the whole frame.
     """
@@ -65,7 +65,7 @@ def duplicates(frame: pd.DataFrame) -> pd.DataFrame:
             table[name][f"repeats, {kind}"] = int(texts[rows.index].duplicated().sum())
             train = set(texts[split == "train"])
             table[name][f"also in train, {kind}"] = 0 if name == "train" else int(texts[rows.index].isin(train).sum())
-    return pd.DataFrame(table).T.rename_axis("split")
+    return pd.DataFrame.from_dict(table, "index").rename_axis("split")
 
 # %% ../nbs/feasibility/04_explore.ipynb #16ceaf13
 def coverage(frame: pd.DataFrame, task: Task) -> pd.DataFrame:
@@ -75,7 +75,7 @@ def coverage(frame: pd.DataFrame, task: Task) -> pd.DataFrame:
         n_labels = rows.labels.map(lambda labels, corpus=corpus: len(task.labels_of(labels, str(corpus))))
         kept, several = int((n_labels > 0).sum()), int((n_labels > 1).sum())
         table[corpus] = {"rows": len(rows), "kept": kept, "left out": len(rows) - kept, "several labels": several}
-    return pd.DataFrame(table).T.rename_axis("corpus")
+    return pd.DataFrame.from_dict(table, "index").rename_axis("corpus")
 
 # %% ../nbs/feasibility/04_explore.ipynb #57e3cedb
 def left_out(frame: pd.DataFrame, task: Task) -> pd.Series:
