@@ -4,8 +4,7 @@
 
 Teachers of 109 million parameters are trained on GoEmotions' 28 labels, one a seed, and their mean probabilities on the
 training comments and on EmpatheticDialogues' utterances are saved; students of 22 million parameters learn from them.
-What is there in runs/distillation/ is not made again. results/one_teacher.json is what `write one_teacher` says where the
-teacher of one seed is there, and students of its alone. Dev rows choose, test rows report. A student that has learnt from
+What is there in runs/distillation/ is not made again. Dev rows choose, test rows report. A student that has learnt from
 EmpatheticDialogues' utterances is bound to that corpus's licence, which is non-commercial; the others are not.
 """
 
@@ -108,14 +107,13 @@ def train_model(
     settings: TrainConfig,
     seed: int = SEEDS[0],  # of the order of the rows; all models begin from one head, so that they can be averaged
     encoder: Path | None = None,  # MiniLM where it is not named
-    multi_label: bool = True,
 ) -> tuple[Any, Any, dict[str, Any]]:
     "A model trained on these texts, its tokenizer, and its history with its speed; dev chooses the epoch."
     encoder, dev = encoder or find_encoder("minilm"), splits["dev"]
     tokenizer = load_tokenizer(encoder, settings.max_length)
-    model = new_trainable_classifier(encoder, labels, settings, SEEDS[0], multi_label)
-    data = TextDataset(texts, tokenizer, targets.astype(np.float32), multi_label)
-    dev_data = TextDataset(list(dev.text), tokenizer, encode_labels(dev.targets, labels), multi_label)
+    model = new_trainable_classifier(encoder, labels, settings, SEEDS[0], multi_label=True)
+    data = TextDataset(texts, tokenizer, targets.astype(np.float32), multi_label=True)
+    dev_data = TextDataset(list(dev.text), tokenizer, encode_labels(dev.targets, labels), multi_label=True)
     with TemporaryDirectory() as checkpoints:
         history = fit(model, tokenizer, data, dev_data, Path(checkpoints), settings, seed)
     return model, tokenizer, {**history.attrs, "epochs": history.to_dict("records")}
@@ -205,8 +203,8 @@ def summarize(what: str, folders: list[Path], splits: Splits, labels: list[str])
     }
 
 
-def write(name: str = "distillation") -> None:
-    "results/NAME.json from what is there."
+def write() -> None:
+    "results/distillation.json from what is there."
     started = utc_now()
     splits, labels, files = load_task()
     rows = {}
@@ -226,16 +224,14 @@ def write(name: str = "distillation") -> None:
         "students": rows,
         "files": files,
     }
-    write_result(
-        name, record, started, None if name == "distillation" else f"python tools/distillation.py write {name}"
-    )
+    write_result("distillation", record, started)
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("step", nargs="?", choices=("teachers", "targets", "students", "write"))
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help="seeds of teachers, names of students, or that of the result file"
+        "names", nargs="*", metavar="NAME", help="seeds of teachers, or names of students; default: all"
     )
     options = parser.parse_args(arguments)
     step, names = options.step, options.names
@@ -251,7 +247,7 @@ def main(arguments: list[str] | None = None) -> None:
             for seed in STUDENTS[name].seeds:
                 train_student(name, seed, splits, labels)
     if step in (None, "write"):
-        write(*names)
+        write()
 
 
 if __name__ == "__main__":
