@@ -16,17 +16,19 @@ def run(script, *args):
 
 def test_the_smallest_setting_writes_its_files_and_every_way_gives_the_same_probabilities(official, here, monkeypatch):
     monkeypatch.setenv("EMO_NB_DATA", str(official))
-    done = run(BENCH, "--smallest", "--out", "results", "predict", "train")
+    done = run(BENCH, "--smallest", "--out", "results", "predict", "latency", "train", "start")
     assert done.returncode == 0, done.stderr
     folder = Path("results", machine_kind())
     results = {file.stem: json.loads(file.read_text()) for file in folder.iterdir()}
-    assert {part: len(only(result)) for part, result in results.items()} == {"predict": 7, "train": 4}
+    assert {part: len(only(result)) for part, result in results.items()} == {
+        **{"predict": 7, "latency": 9, "train": 4, "start": 5}
+    }
     for part, result in results.items():
         assert {"torch", "onnxruntime", "openvino"} <= set(result["versions"])
         for way, values in only(result).items():
             assert way in done.stdout
-            assert all(value > 0 for name in ("seconds", "per_second") for value in values.get(name, [1]))
-            if part == "predict":
+            assert all(value > 0 for name in ("seconds", "p50", "per_second") for value in values.get(name, [1]))
+            if part in ("predict", "latency"):
                 assert values["largest_change"][0] < (0.5 if "int8" in way else 0.05), way
 
 
