@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from .config import TrainConfig
-from .core import Dtype, ModelError
+from .core import Dtype, ModelError, warn_once
 from .taxonomy import TASKS
 from emo_nb.engine.checkpoints import (
     Checkpoint,
@@ -126,6 +126,8 @@ def load_tokenizer(folder: Path, max_length: int | None = None) -> Any:
     if max_length:
         tokenizer.model_max_length = max_length
     check_tokenizer(tokenizer, config, folder)
+    if tokenizer.model_max_length < (max_length or 0):
+        warn_once(f"{folder} reads {tokenizer.model_max_length} tokens at most, and not the {max_length} asked for")
     return tokenizer
 
 # %% ../nbs/prototype/07_model.ipynb #a02adca5
@@ -318,9 +320,10 @@ def _complete_adapter(merged: Any, folder: Path) -> None:
 def adapter_settings(config: Any) -> dict[str, Any]:
     """With which settings transformers opens an encoder so that an adapter saved beside a model of this config fits it.
 
-    With others, peft leaves out what finds no place, and says nothing.
+    With others, peft leaves out what finds no place, and says nothing. The adapter was trained in float32, whatever the
+    encoder is stored in.
     """
-    settings = {"num_labels": config.num_labels}
+    settings = {"num_labels": config.num_labels, "dtype": "float32"}
     if config.emo_nb_head == "mean" and config.model_type != "bert":
         settings["num_hidden_layers"] = config.num_hidden_layers  # the added one included
     elif config.emo_nb_head == "option":

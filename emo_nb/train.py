@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from .config import TrainConfig
-from .core import logger
+from .core import ConfigError, logger
 from .encode import TextDataset, TokenBatchSampler, padding_share
 from emo_nb.engine.callbacks import (
     DEV_METRICS,
@@ -161,7 +161,8 @@ def _trainer_class() -> Any:
 
         def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **others: Any) -> Any:
             multi_label = is_multi_label(self.model.config)
-            if "weight" in inputs or (inputs["labels"].ndim == 2 and not multi_label):
+            as_shares = inputs["labels"].ndim == 2 and not multi_label and self.compute_loss_func is None
+            if "weight" in inputs or as_shares:
                 weight, labels = inputs.pop("weight", None), inputs.pop("labels")
                 loss = weighted_loss(model(**inputs).logits, labels, weight, multi_label)
             else:
@@ -296,7 +297,8 @@ def fit(
     """Train a model, keep the epoch that scores best on dev, and return the history: one row an epoch.
 
     `loss` returns the mean over a batch. num_items_in_batch is how many labels that batch has; where memory runs out
-    and a batch is divided, each part is given its own.
+    and a batch is divided, each part is given its own. It is not given the rows' weights: `ConfigError` where there are
+    any.
 
     The history's `attrs` hold the speed (`training_speed`). Ctrl-C stops after a checkpoint, a full disk with a
     `ConfigError`; the same call then resumes from the last complete checkpoint. Where `accelerate launch` started
@@ -305,6 +307,8 @@ def fit(
     """
     from transformers import DataCollatorWithPadding
 
+    if loss is not None and train.weights is not None:
+        raise ConfigError("a loss of your own is not given the rows' weights; leave out one of the two")
     settings = (settings or TrainConfig()).resolved()
     backend = _training_backend(model, backend)
     with explain_lost_process():

@@ -10,7 +10,13 @@ import torch
 from encoders import SMALL, TEXTS, make_small, natural_pooling, probabilities_elsewhere
 from helpers import change_json
 from safetensors.torch import load_file, save_file
-from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForSequenceClassification, PreTrainedTokenizerFast
+from transformers import (
+    CONFIG_MAPPING,
+    AutoConfig,
+    AutoModel,
+    AutoModelForSequenceClassification,
+    PreTrainedTokenizerFast,
+)
 
 from emo_nb import EmotionClassifier, ModelError
 from emo_nb.engine.pooling import MEAN_LAYERS, OWN_OPTIONS
@@ -152,11 +158,45 @@ def test_a_list_of_steps_that_is_none_is_refused(tmp_path):
         new_classifier(folder, ["no", "yes"])
 
 
-@pytest.mark.parametrize("family", ["t5", "bart", "fnet", "xlnet", "nystromformer", "vit", "clip"])
+def test_a_tokenizer_without_any_special_token_is_refused_for_a_decoder(tmp_path):
+    folder = make_small(tmp_path, "gpt2")
+    change_json(folder / "tokenizer.json", padding=None)
+    PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json")).save_pretrained(folder)
+    with pytest.raises(ModelError, match=r"no token to fill batches up with \(pad_token\); set one"):
+        load_tokenizer(folder)
+
+
+def test_a_model_without_positions_and_with_a_larger_vocabulary_than_its_tokenizer_reads_512_tokens(tmp_path):
+    load_tokenizer(make_small(tmp_path, "bert"), 10**30).save_pretrained(tmp_path)
+    change_json(tmp_path / "tokenizer_config.json", model_max_length=10**30)
+    sizes = {"hidden_size": 32, "n_layer": 2, "n_head": 2, "vocab_size": 2**15, "pad_token_id": 0}
+    AutoModel.from_config(AutoConfig.for_model("bloom", **sizes)).save_pretrained(tmp_path)
+    fitted = EmotionClassifier(str(tmp_path), epochs=1, show_progress_bar=False).fit(SENTENCES, MOODS)
+    assert load_tokenizer(tmp_path).model_max_length == 512
+    assert fitted.predict_proba(SENTENCES).shape == (16, 2)
+
+
+def test_fewer_positions_than_the_maximal_length_are_said_and_too_few_for_a_text_are_refused(tmp_path, caplog):
+    folder = make_small(tmp_path / "few", "bert", max_position_embeddings=16)
+    assert load_tokenizer(folder, 64).model_max_length == 16
+    assert "few reads 16 tokens at most, and not the 64 asked for" in caplog.text
+    with pytest.raises(ModelError, match="gives the model 3 positions, too few for a text; use another"):
+        load_tokenizer(make_small(tmp_path / "too few", "bert", max_position_embeddings=3))
+
+
+@pytest.mark.parametrize(
+    "family", ["t5", "bart", "fnet", "xlnet", "nystromformer", "canine", "perceiver", "vit", "clip"]
+)
 def test_an_architecture_that_cannot_be_trained_is_refused_before_anything_is_read(family, tmp_path):
     AutoConfig.for_model(family).save_pretrained(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"")
     with pytest.raises(ModelError, match=f"{family}.*use another encoder"):
+        new_classifier(tmp_path, ["no", "yes"])
+
+
+def test_an_encoder_without_its_decoder_is_refused_for_what_it_is(tmp_path):
+    AutoConfig.for_model("t5", is_encoder_decoder=False).save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=r"no text classifier for the encoder alone \(t5\); use another encoder"):
         new_classifier(tmp_path, ["no", "yes"])
 
 
@@ -174,6 +214,8 @@ STORED = {
         "embeddings.token_type_ids": torch.zeros(1, 8, dtype=torch.int64),
         "encoder.layer.0.attention.masked_bias": torch.tensor(-1e4),
         "encoder.layer.0.attention.bias": torch.ones(1, 8, dtype=torch.bool),
+        "h.0.attn.bias": torch.ones(1, 1, 8, 8, dtype=torch.uint8),  # GPT-2's names
+        "h.0.attn.masked_bias": torch.tensor(-1e4),
     },
     "from several GPUs": lambda weights: {f"module.{name}": tensor for name, tensor in weights.items()},
     "in bfloat16": lambda weights: {name: tensor.bfloat16() for name, tensor in weights.items()},
@@ -208,10 +250,10 @@ def test_a_head_for_other_labels_is_replaced_and_that_is_said(family, labels, tm
             assert tensor.shape != before[name].shape or tensor.ndim == 1 or not torch.equal(tensor, before[name])
         else:
             torch.testing.assert_close(tensor, before[name], atol=0, rtol=0)
-    assert "brings a classification head for other labels" in caplog.text
+    assert "brings a classification head; it is replaced" in caplog.text
 
 
-def test_a_decoder_without_a_padding_token_is_trained_and_predicts_in_company_as_alone(tmp_path):
+def test_a_decoder_without_a_padding_token_is_trained_and_predicts_in_company_as_alone(tmp_path, caplog):
     make_small(tmp_path / "encoder", "gpt2", pad_token_id=None)
     make_small(tmp_path / "classifier", "gpt2", None, AutoModelForSequenceClassification, pad_token_id=None)
     for name in ("encoder", "classifier"):
@@ -220,6 +262,7 @@ def test_a_decoder_without_a_padding_token_is_trained_and_predicts_in_company_as
         PreTrainedTokenizerFast(tokenizer_file=file, eos_token="[SEP]").save_pretrained(tmp_path / name)
     model = new_classifier(tmp_path / "encoder", ["no", "yes"])
     assert model.config.pad_token_id == load_tokenizer(tmp_path / "encoder").pad_token_id == 102
+    assert "'[SEP]' ends each text and fills batches up as well" in caplog.text
     classifier = TrainedClassifier.from_pretrained(tmp_path / "classifier", "cpu", "float32")
     alone = np.concatenate([classifier.predict_proba([text]) for text in TEXTS])
     np.testing.assert_allclose(classifier.predict_proba(TEXTS), alone, atol=1e-5)

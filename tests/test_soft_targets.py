@@ -1,5 +1,7 @@
 """A classifier that learns from another: what it knows afterwards, and what is refused before anything is trained."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from helpers import refusal, settle
@@ -70,8 +72,14 @@ def test_what_cannot_teach_is_refused_in_a_sentence_before_any_training(lesson, 
     other_kind = [label[0] if has_several else [label] for label in labels]
     (tmp_path / "text.npz").write_text("no archive")
     np.savez(tmp_path / "other.npz", labels=np.array(["joy"]))
+    replace(targets, proba=targets.proba[:-1]).save(tmp_path / "damaged.npz")
+    fewer = [[labels[0], labels[1]][i % 2] for i in range(len(texts))]
     mistakes = {
         "'joyful', which": lambda: student.fit(texts, others, teacher=teacher),
+        "which the table of labels lacks": lambda: student.fit(texts, fewer, teacher=targets),
+        "another teacher": lambda: SoftTargets.from_teacher(
+            [teacher, EmotionClassifier.from_pretrained("ekman7")], texts
+        ),
         "the same kind": lambda: student.fit(texts, other_kind, teacher=targets),
         "2 of": lambda: student.fit(texts, labels, teacher=targets, unlabelled=["a", "b"]),
         "not trained yet": lambda: student.fit(texts, labels, teacher=EmotionClassifier()),
@@ -79,6 +87,7 @@ def test_what_cannot_teach_is_refused_in_a_sentence_before_any_training(lesson, 
         "not 'goemotions28'": lambda: student.fit(texts, labels, teacher="goemotions28"),
         "text.npz does not hold": lambda: SoftTargets.load(tmp_path / "text.npz"),
         "other.npz does not hold": lambda: SoftTargets.load(tmp_path / "other.npz"),
+        "damaged.npz holds damaged": lambda: SoftTargets.load(tmp_path / "damaged.npz"),
         "missing.npz does not hold": lambda: SoftTargets.load(tmp_path / "missing.npz"),
     }
     for expected, mistake in mistakes.items():

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from encoders import make_small
 from helpers import official_rows, python, refusal, settle, write_official
 from transformers import DataCollatorWithPadding
 
@@ -142,6 +143,28 @@ def test_where_memory_runs_out_training_halves_its_batches_says_so_once_and_lear
     little = weights_after(12)
     assert caplog.text.count("batches are halved") == 1
     assert float((little - enough).norm() / enough.norm()) < 0.05
+
+
+def test_a_loss_of_ones_own_is_given_the_shares_of_labels_and_is_refused_beside_weights(tmp_path):
+    folder = make_small(tmp_path / "encoder", "bert")
+    tokenizer, labels = load_tokenizer(folder), np.eye(2, dtype=np.uint8)[np.arange(8) % 2]
+    texts, shares = [f"so it goes {i}" for i in range(8)], labels * np.float32(0.6) + np.float32(0.2)
+    dev, given = TextDataset(texts, tokenizer, labels), []
+
+    def loss(outputs, labels, num_items_in_batch=None):
+        if outputs.logits.requires_grad:
+            given.extend(labels.tolist())
+        return torch.nn.functional.cross_entropy(outputs.logits, labels)
+
+    def train(**weights):
+        model, rows = new_classifier(folder, ["fear", "joy"]), TextDataset(texts, tokenizer, shares, **weights)
+        settings = TrainConfig(epochs=1)
+        fit(model, tokenizer, rows, dev, tmp_path / "checkpoints", settings, loss=loss, show_progress_bar=False)
+
+    train()
+    np.testing.assert_allclose(sorted(given), sorted(shares.tolist()))
+    with refusal(ConfigError, "the rows' weights"):
+        train(weights=np.ones(8))
 
 
 @pytest.mark.parametrize("several", [False, True], ids=["one label", "several labels"])

@@ -1,11 +1,14 @@
-"""A small classifier that learns from a larger one: GoEmotions' labels, and what all-mpnet-base-v2 says of more texts.
+"""Small classifiers that learn from a larger one: a task's labels, and what all-mpnet-base-v2 says of more texts.
 
-    python tools/distillation.py [STEP]      teachers, targets, students or write; all of them where none is named
+    python tools/distillation.py [STEP [NAME ...]] [--task TASK] [--result NAME]
 
-Teachers of 109 million parameters are trained on GoEmotions' 28 labels, one a seed, and their mean probabilities on the
-training comments and on EmpatheticDialogues' utterances are saved; students of 22 million parameters learn from them.
-What is there in runs/distillation/ is not made again. Dev rows choose, test rows report. A student that has learnt from
-EmpatheticDialogues' utterances is bound to that corpus's licence, which is non-commercial; the others are not.
+STEP is teachers (NAME: a seed), targets, students (NAME: one of them) or write; all of them where none is named. Teachers
+of 109 million parameters are trained on the task's labels, one a seed, and their mean probabilities on the training texts
+and on the other corpus's are saved; students of 22 million parameters learn from them. What is there in runs/distillation/
+or runs/distillation-empathetic32/ is not made again: results/distillation.json is of two teachers,
+results/one_teacher.json (`--result one_teacher`) of the first and of students of its alone. Dev rows choose, test rows
+report. Whoever has learnt from EmpatheticDialogues' texts is bound to that corpus's licence, which is non-commercial; the
+other students are not.
 """
 
 import argparse
@@ -22,22 +25,24 @@ import numpy as np
 from ablations import dev_scores
 from experiments import ROOT, SEEDS, summarize_run, write_result
 from mpnet import find_mpnet
-from scipy.special import expit, logit
-from ship import Logits, Splits, load_task, score
+from scipy.special import logit
+from ship import COARSER, Logits, Splits, grouped, load_task, score
+from sklearn.metrics import average_precision_score
 
 from emo_nb import SoftTargets
 from emo_nb.classifier.soft_targets import LABEL_SHARE
 from emo_nb.config import Config, TrainConfig
 from emo_nb.corpora import load_corpus, normalize_text
 from emo_nb.encode import TextDataset, encode_labels
+from emo_nb.evaluate import compute_metrics, fit_temperature, log_loss, prediction_table, probabilities
 from emo_nb.io.files import atomic_dir, atomic_file
 from emo_nb.model import find_encoder, load_tokenizer, new_trainable_classifier, save_model
 from emo_nb.predict import TrainedClassifier
 from emo_nb.report import Run, open_run, utc_now
 from emo_nb.run import run_experiment
+from emo_nb.taxonomy import TASKS
 from emo_nb.train import fit
 
-FOLDER = ROOT / "runs" / "distillation"
 # Smaller steps than MiniLM's, a longer warm-up, and rates that are more alike from layer to layer
 TEACHER = {"method": "finetune", "epochs": 2, "learning_rate": 1e-4, "layer_decay": 0.85, "warmup_ratio": 0.15}
 
@@ -49,43 +54,77 @@ class Student:
     what: str
     method: str = "finetune"
     epochs: int = 3
-    label_share: float = LABEL_SHARE  # of the target of a comment; the rest is the teacher's probabilities
-    utterances: bool = False  # also learns what the teacher says of EmpatheticDialogues' utterances
-    seeds: tuple[int, ...] = SEEDS
+    more_texts: bool = False  # also learns what the teachers say of texts that have none of the task's labels
 
 
 STUDENTS = {
-    "three epochs": Student("labels alone", label_share=1, seeds=SEEDS[:1]),
     "taught": Student("half of each target from the teacher"),
-    "taught, by the teacher alone": Student("the whole target from the teacher", label_share=0, seeds=SEEDS[:1]),
-    "taught, more texts": Student("and EmpatheticDialogues' utterances", epochs=2, utterances=True),
+    "taught, more texts": Student("and the other corpus's texts", epochs=2, more_texts=True),
     "LoRA, taught": Student("half of each target from the teacher", "lora"),
-    "LoRA, taught, more texts": Student("and EmpatheticDialogues' utterances", "lora", 2, utterances=True),
+    "LoRA, taught, more texts": Student("and the other corpus's texts", "lora", 2, more_texts=True),
 }
 
 
-def train_teacher(seed: int) -> Run:
+@dataclass(frozen=True)
+class TaskRows:
+    "The rows of train, dev and test of a task, its labels in the order of the outputs, and its files with their SHA-256."
+
+    task: str
+    splits: Splits
+    labels: list[str]
+    files: dict[str, str]
+
+    @property
+    def multi_label(self) -> bool:
+        return TASKS[self.task].multi_label
+
+    @property
+    def texts(self) -> list[str]:
+        "Those of train."
+        return list(self.splits["train"].text)
+
+    def targets(self, split: str) -> np.ndarray:
+        "Ones and zeros, (n_rows, n_labels)."
+        return encode_labels(self.splits[split].targets, self.labels)
+
+
+@cache
+def load_rows(task: str = "goemotions28") -> TaskRows:
+    return TaskRows(task, *load_task(task))
+
+
+def folder_of(task: str) -> Path:
+    "Where the teachers and students of a task are kept."
+    return ROOT / "runs" / ("distillation" if task == "goemotions28" else f"distillation-{task}")
+
+
+def train_teacher(task: str, seed: int) -> Run:
     "The teacher of a seed, trained where it is not there yet."
-    folder = FOLDER / f"teacher-{seed}"
+    folder = folder_of(task) / f"teacher-{seed}"
     if not (folder / "metrics.json").exists():
-        options = {"task": "goemotions28", "encoder": find_mpnet(), "seed": seed, "out": folder, **TEACHER}
+        options = {"task": task, "encoder": find_mpnet(), "seed": seed, "out": folder, **TEACHER}
         run_experiment(Config.from_preset("full", **options))
     return open_run(folder)
 
 
+def teachers(task: str) -> list[Path]:
+    "The folders of the teachers that are there."
+    return sorted(folder_of(task).glob("teacher-??"))
+
+
 @cache
-def utterances() -> tuple[str, ...]:
-    "EmpatheticDialogues' training utterances, each once."
-    frame = load_corpus("empathetic").frame
+def more_texts(task: str) -> tuple[str, ...]:
+    "The training texts of the corpus that the task is not about, each once: EmpatheticDialogues' utterances, or comments."
+    frame = load_corpus("empathetic" if task == "goemotions28" else "goemotions").frame
     texts = frame.text[frame.split == "train"]
     return tuple(texts[~normalize_text(texts).duplicated()])
 
 
-def save_targets(texts: Sequence[str], what: str) -> SoftTargets:
+def save_targets(task: str, texts: Sequence[str], what: str) -> SoftTargets:
     "The mean of all teachers' probabilities for these texts; those of each are kept."
     of_each = []
-    for folder in teachers():
-        kept = FOLDER / f"{what}-of-{folder.name}.npz"
+    for folder in teachers(task):
+        kept = folder_of(task) / f"{what}-of-{folder.name}.npz"
         if not kept.exists():
             print(f"\n{folder.name} on {len(texts):,} {what}", flush=True)
             SoftTargets.from_teacher(TrainedClassifier.from_pretrained(folder), texts).save(kept)
@@ -94,59 +133,53 @@ def save_targets(texts: Sequence[str], what: str) -> SoftTargets:
     return replace(first, proba=np.mean([targets.of(texts, first.labels) for targets in of_each], axis=0))
 
 
-def teachers() -> list[Path]:
-    "The folders of the teachers that are there."
-    return sorted(FOLDER.glob("teacher-??"))
-
-
 def train_model(
     texts: list[str],
     targets: np.ndarray,  # (n_texts, n_labels)
-    splits: Splits,
-    labels: list[str],
+    rows: TaskRows,
     settings: TrainConfig,
     seed: int = SEEDS[0],  # of the order of the rows; all models begin from one head, so that they can be averaged
     encoder: Path | None = None,  # MiniLM where it is not named
 ) -> tuple[Any, Any, dict[str, Any]]:
     "A model trained on these texts, its tokenizer, and its history with its speed; dev chooses the epoch."
-    encoder, dev = encoder or find_encoder("minilm"), splits["dev"]
+    encoder, dev = encoder or find_encoder("minilm"), rows.splits["dev"]
     tokenizer = load_tokenizer(encoder, settings.max_length)
-    model = new_trainable_classifier(encoder, labels, settings, SEEDS[0], multi_label=True)
-    data = TextDataset(texts, tokenizer, targets.astype(np.float32), multi_label=True)
-    dev_data = TextDataset(list(dev.text), tokenizer, encode_labels(dev.targets, labels), multi_label=True)
+    model = new_trainable_classifier(encoder, rows.labels, settings, SEEDS[0], rows.multi_label)
+    data = TextDataset(texts, tokenizer, targets.astype(np.float32), rows.multi_label)
+    dev_data = TextDataset(list(dev.text), tokenizer, rows.targets("dev"), rows.multi_label)
     with TemporaryDirectory() as checkpoints:
         history = fit(model, tokenizer, data, dev_data, Path(checkpoints), settings, seed)
     return model, tokenizer, {**history.attrs, "epochs": history.to_dict("records")}
 
 
-def train_student(name: str, seed: int, splits: Splits, labels: list[str]) -> Path:
+def train_student(name: str, seed: int, rows: TaskRows) -> Path:
     "The folder of a student, trained where it is not there yet: its model, its history, its logits of dev and test."
-    student, folder = STUDENTS[name], student_folder(name, seed)
+    student, folder = STUDENTS[name], model_folder(name, seed, folder_of(rows.task))
     if folder.exists():
         return folder
     print(f"\n{name}, seed {seed}: {student.what}", flush=True)
-    texts, share = list(splits["train"].text), student.label_share
-    wanted = encode_labels(splits["train"].targets, labels).astype(np.float32)
-    if share < 1:
-        wanted = share * wanted + (1 - share) * save_targets(texts, "comments").of(texts, labels)
-    if student.utterances:
-        more = save_targets(utterances(), "utterances").of(utterances(), labels)
-        texts, wanted = [*texts, *utterances()], np.concatenate([wanted, more])
+    texts = rows.texts
+    taught = save_targets(rows.task, texts, "texts").of(texts, rows.labels)
+    wanted = LABEL_SHARE * rows.targets("train") + (1 - LABEL_SHARE) * taught
+    if student.more_texts:
+        more = more_texts(rows.task)
+        texts = [*texts, *more]
+        wanted = np.concatenate([wanted, save_targets(rows.task, more, "more-texts").of(more, rows.labels)])
     settings = TrainConfig("minilm", method=student.method, epochs=student.epochs)
-    model, tokenizer, history = train_model(texts, wanted, splits, labels, settings, seed)
-    history["teachers"] = [folder.name for folder in teachers()] if share < 1 else []
-    keep_model(folder, model, tokenizer, history, splits)
+    model, tokenizer, history = train_model(texts, wanted, rows, settings, seed)
+    history["teachers"] = [folder.name for folder in teachers(rows.task)]
+    keep_model(folder, model, tokenizer, history, rows)
     return folder
 
 
-def keep_model(folder: Path, model: Any, tokenizer: Any, history: dict[str, Any], splits: Splits) -> None:
+def keep_model(folder: Path, model: Any, tokenizer: Any, history: dict[str, Any], rows: TaskRows) -> None:
     "Save a trained model, its history, and its logits of dev and test, in a folder that appears complete."
     with atomic_dir(folder, "model") as place:
-        save_logits(TrainedClassifier(save_model(model, tokenizer, place).cpu().eval(), tokenizer), place, splits)
+        save_logits(TrainedClassifier(save_model(model, tokenizer, place).cpu().eval(), tokenizer), place, rows.splits)
         (place / "history.json").write_text(json.dumps(history))
 
 
-def student_folder(name: str, seed: int, parent: Path = FOLDER) -> Path:
+def model_folder(name: str, seed: int, parent: Path) -> Path:
     "Where the model of a name and a seed is kept; seed 0 is that of averaged weights."
     plain = re.sub(r"\W+", "_", name)
     return parent / f"{plain}-{seed}"
@@ -165,8 +198,8 @@ def read_logits(folder: Path) -> Logits:
         return {name: arrays[name] for name in ("dev", "test")}
 
 
-def average_weights(folders: list[Path], place: Path, splits: Splits) -> Path:
-    "The model whose weights are the mean of several students' that began from one head; Wortsman et al. 2022, 2203.05482."
+def average_weights(folders: list[Path], place: Path, rows: TaskRows) -> Path:
+    "The model whose weights are the mean of several that began from one head; Wortsman et al. 2022, 2203.05482."
     if not place.exists():
         models = [TrainedClassifier.from_pretrained(folder) for folder in folders]
         states = [one.model.state_dict() for one in models]
@@ -175,7 +208,7 @@ def average_weights(folders: list[Path], place: Path, splits: Splits) -> Path:
         models[0].model.load_state_dict(means)
         with atomic_dir(place, "model") as folder:
             mean = save_model(models[0].model, models[0].tokenizer, folder)
-            save_logits(TrainedClassifier(mean.cpu().eval(), models[0].tokenizer), folder, splits)
+            save_logits(TrainedClassifier(mean.cpu().eval(), models[0].tokenizer), folder, rows.splits)
     return place
 
 
@@ -185,46 +218,87 @@ def settings_of_run(folder: Path) -> dict[str, Any]:
     return {key: value for key, value in record.items() if key not in ("seconds", "train_seconds")}
 
 
-def summarize(what: str, folders: list[Path], splits: Splits, labels: list[str]) -> dict[str, Any]:
-    "Of the seeds of a row: dev scores, test scores, histories; and the scores of their mean probability."
-    truth, test_truth = (encode_labels(splits[name].targets, labels) for name in ("dev", "test"))
+def summarize(what: str, folders: list[Path], rows: TaskRows) -> dict[str, Any]:
+    "Of the seeds of a row: dev scores, test scores, histories; and the scores of their mean probability (`_together`)."
     logits = [read_logits(folder) for folder in folders]
-    mean = {name: np.mean([expit(one[name]) for one in logits], axis=0) for name in ("dev", "test")}
-    together = {name: logit(proba.clip(1e-7, 1 - 1e-7)) for name, proba in mean.items()}
+    of_seeds = [split_scores(one, rows) for one in logits]
+    together = split_scores(mean_logits(logits, rows.multi_label), rows)
     return {
         "what": what,
-        "dev": [dev_scores(one["dev"], truth) for one in logits],
-        "test": [score(one, splits, labels)["test"] for one in logits],
-        "test_ranking": [dev_scores(one["test"], test_truth)["average_precision"] for one in logits],
-        "dev_together": dev_scores(together["dev"], truth),
-        "test_together": score(together, splits, labels)["test"],
-        "test_ranking_together": dev_scores(together["test"], test_truth)["average_precision"],
+        **{name: [scores[name] for scores in of_seeds] for name in together},
+        **{f"{name}_together": scores for name, scores in together.items()},
         "history": [json.loads(file.read_text()) for folder in folders if (file := folder / "history.json").exists()],
     }
 
 
-def write() -> None:
-    "results/distillation.json from what is there."
-    started = utc_now()
-    splits, labels, files = load_task()
-    rows = {}
-    for name, student in STUDENTS.items():
-        folders = [folder for seed in student.seeds if (folder := student_folder(name, seed)).exists()]
+def mean_logits(logits: list[Logits], multi_label: bool) -> Logits:
+    "Logits whose probabilities are the mean of those of several models."
+    back = logit if multi_label else np.log
+    probas = {name: np.mean([probabilities(one[name], multi_label) for one in logits], axis=0) for name in logits[0]}
+    return {name: back(proba.clip(1e-7, 1 - 1e-7)) for name, proba in probas.items()}
+
+
+def split_scores(logits: Logits, rows: TaskRows) -> dict[str, Any]:
+    """The scores on `dev`, by which models are chosen; all on `test`; and mean average precision there (`test_ranking`).
+
+    Of GoEmotions' 28 labels also `grouped`: those of the coarser label sets, from these labels' probabilities.
+    """
+    truth = {name: rows.targets(name) for name in ("dev", "test")}
+    temperature = fit_temperature(logits["dev"], truth["dev"], rows.multi_label)
+    scaled = {name: one / temperature for name, one in logits.items()}
+    if rows.multi_label:
+        dev, on_test = (dev_scores(logits[name], truth[name]) for name in truth)
+        test = score(logits, rows.splits, rows.labels)["test"]
+        return {"dev": dev, "test": test, "test_ranking": on_test["average_precision"], "grouped": group_scores(scaled)}
+    scores = {}
+    for name in truth:
+        proba = probabilities(scaled[name], False)
+        metrics = compute_metrics(prediction_table(rows.splits[name], proba, rows.labels), rows.labels)["empathetic"]
+        scores[name] = metrics | {
+            "average_precision": round(float(average_precision_score(truth[name], proba, average="macro")), 4),
+            "log_loss": round(log_loss(scaled[name], truth[name], False), 4),
+        }
+    dev = {name: scores["dev"][name] for name in ("accuracy", "macro_f1", "average_precision", "log_loss")}
+    return {"dev": dev, "test": scores["test"], "test_ranking": scores["test"]["average_precision"]}
+
+
+def group_scores(logits: Logits) -> dict[str, dict[str, Any]]:
+    "Of each coarser label set, the scores on `dev` and `test` of the 28 labels' probabilities, joined by noisy-or."
+    of_task = {}
+    for task in COARSER:
+        rows, labels28 = load_rows(task), sorted(TASKS["goemotions28"].labels)
+        coarse = score(grouped(logits, labels28, rows.labels, task, "noisy-or"), rows.splits, rows.labels)
+        test = {name: coarse["test"][name] for name in ("macro_f1", "intervals")}
+        of_task[task] = {"dev": coarse["dev_choice"], "test": test}
+    return of_task
+
+
+def summarize_seeds(what: dict[str, str], parent: Path, rows: TaskRows) -> dict[str, Any]:
+    "For each name of a way that has models, `summarize` of its seeds; and of the mean of their weights, where there are several."
+    table = {}
+    for name, of_name in what.items():
+        folders = [folder for seed in SEEDS if (folder := model_folder(name, seed, parent)).exists()]
         if folders:
-            rows[name] = summarize(student.what, folders, splits, labels)
-            if len(folders) > 1:
-                mean = average_weights(folders, student_folder(name, 0), splits)
-                rows[f"{name}, weights averaged"] = summarize("the mean of their weights", [mean], splits, labels)
-    for folder in teachers():
+            table[name] = summarize(of_name, folders, rows)
+        if len(folders) > 1:
+            mean = average_weights(folders, model_folder(name, 0, parent), rows)
+            table[f"{name}, weights averaged"] = summarize("the mean of the seeds' weights", [mean], rows)
+    return table
+
+
+def write(rows: TaskRows, result: str) -> None:
+    "results/NAME.json from what is there."
+    started, places = utc_now(), teachers(rows.task)
+    for folder in places:
         if not (folder / "logits.npz").exists():
-            save_logits(TrainedClassifier.from_pretrained(folder), folder, splits)
+            save_logits(TrainedClassifier.from_pretrained(folder), folder, rows.splits)
     record = {
-        "settings": {folder.name: settings_of_run(folder) for folder in teachers()},
-        "teachers": summarize("109 million parameters", teachers(), splits, labels),
-        "students": rows,
-        "files": files,
+        "settings": {folder.name: settings_of_run(folder) for folder in places},
+        "teachers": summarize("109 million parameters", places, rows),
+        "students": summarize_seeds({name: one.what for name, one in STUDENTS.items()}, folder_of(rows.task), rows),
+        "files": rows.files,
     }
-    write_result("distillation", record, started)
+    write_result(result, record, started, f"python tools/distillation.py --task {rows.task} --result {result}")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -233,21 +307,22 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "names", nargs="*", metavar="NAME", help="seeds of teachers, or names of students; default: all"
     )
+    parser.add_argument("--task", choices=("goemotions28", "empathetic32"), default="goemotions28")
+    parser.add_argument("--result", default="distillation", metavar="NAME", help="of the file in results/")
     options = parser.parse_args(arguments)
-    step, names = options.step, options.names
-    splits, labels, _ = load_task()
+    step, names, rows = options.step, options.names, load_rows(options.task)
     if step in (None, "teachers"):
         for seed in names or SEEDS:
-            train_teacher(int(seed))
+            train_teacher(rows.task, int(seed))
     if step in (None, "targets"):
-        save_targets(list(splits["train"].text), "comments")
-        save_targets(utterances(), "utterances")
+        save_targets(rows.task, rows.texts, "texts")
+        save_targets(rows.task, more_texts(rows.task), "more-texts")
     if step in (None, "students"):
         for name in names or STUDENTS:
-            for seed in STUDENTS[name].seeds:
-                train_student(name, seed, splits, labels)
+            for seed in SEEDS:
+                train_student(name, seed, rows)
     if step in (None, "write"):
-        write()
+        write(rows, options.result)
 
 
 if __name__ == "__main__":

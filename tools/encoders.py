@@ -41,7 +41,7 @@ _GPT = {"n_embd": 32, "n_layer": 2, "n_head": 2, "bos_token_id": 1, "eos_token_i
 # The settings of a small model of each architecture
 SMALL: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("bert", "roberta", "xlm-roberta", "camembert", "ernie", "mpnet", "deberta"), _SIZES),
-    **dict.fromkeys(("gte", "nomic_bert"), _SIZES),
+    **dict.fromkeys(("data2vec-text", "gte", "nomic_bert"), _SIZES),
     **{name: {**_SIZES, "embedding_size": 16} for name in ("electra", "albert", "convbert")},
     **{name: {**_SIZES, "global_attn_every_n_layers": 2} for name in ("modernbert", "modernbert-decoder")},
     "distilbert": {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64},

@@ -18,10 +18,18 @@ import numpy as np
 import pandas as pd
 import torch
 from ablations import THRESHOLDS, cross_validated_f1
-from distillation import average_weights, keep_model, read_logits, student_folder, summarize, train_model, utterances
+from distillation import (
+    TaskRows,
+    keep_model,
+    load_rows,
+    model_folder,
+    more_texts,
+    read_logits,
+    summarize_seeds,
+    train_model,
+)
 from experiments import ROOT, SEEDS, write_result
 from scipy.special import expit
-from ship import Splits, load_task
 from transformers import AutoModelForMaskedLM, DataCollatorForLanguageModeling, Trainer, TrainingArguments
 
 from emo_nb.config import TrainConfig
@@ -57,28 +65,30 @@ WAYS = {
 }
 
 
-def rater_votes(splits: Splits, labels: list[str]) -> tuple[np.ndarray, int]:
+def rater_votes(rows: TaskRows) -> tuple[np.ndarray, int]:
     """Targets (n_train, n_labels): half the official labels, half the share of raters; and how many comments have any.
 
     A rater who gave no label found the comment unclear and is left out.
     """
-    train = splits["train"]
+    train = rows.splits["train"]
     raters = load_corpus("goemotions-raw").frame
     raters = raters[(raters.labels.map(len) > 0) & raters.group.isin(train.group)]
-    votes = pd.DataFrame(encode_labels(raters.labels, labels), index=raters.group.to_numpy()).groupby(level=0).mean()
-    targets = encode_labels(train.targets, labels).astype(np.float32)
+    votes = (
+        pd.DataFrame(encode_labels(raters.labels, rows.labels), index=raters.group.to_numpy()).groupby(level=0).mean()
+    )
+    targets = rows.targets("train").astype(np.float32)
     place = pd.Series(np.arange(len(train)), index=train.group.to_numpy())[votes.index]
     targets[place] = (targets[place] + votes.to_numpy()) / 2
     return targets, len(votes)
 
 
-def adapted_encoder(splits: Splits) -> Path:
+def adapted_encoder(rows: TaskRows) -> Path:
     "The folder of MiniLM after one epoch of masked words; Gururangan et al. 2020, arXiv 2004.10964."
     place, minilm = FOLDER / "encoder", find_encoder("minilm")
     if place.exists():
         return place
     tokenizer, model = load_tokenizer(minilm, SETTINGS.max_length), AutoModelForMaskedLM.from_pretrained(minilm)
-    texts = [*splits["train"].text, *utterances()]
+    texts = [*rows.texts, *more_texts(rows.task)]
     drawn = np.random.default_rng(SEEDS[0]).permutation(len(texts))[:ADAPTATION_TEXTS]
     data = TextDataset([texts[i] for i in drawn], tokenizer)
     with TemporaryDirectory() as temporary, atomic_dir(place, "config.json") as folder:
@@ -102,52 +112,49 @@ def adapted_encoder(splits: Splits) -> Path:
     return place
 
 
-def train_way(name: str, seed: int, splits: Splits, labels: list[str]) -> Path:
+def train_way(name: str, seed: int, rows: TaskRows) -> Path:
     "The folder of a model, trained where it is not there yet: its weights, its history, its logits of dev and test."
-    way, folder = WAYS[name], student_folder(name, seed, FOLDER)
+    way, folder = WAYS[name], model_folder(name, seed, FOLDER)
     if folder.exists():
         return folder
     print(f"\n{name}, seed {seed}: {way.what}", flush=True)
-    targets = rater_votes(splits, labels)[0] if way.votes else encode_labels(splits["train"].targets, labels)
-    encoder = adapted_encoder(splits) if way.adapted else None
-    model, tokenizer, history = train_model(
-        list(splits["train"].text), targets, splits, labels, SETTINGS, seed, encoder
-    )
-    keep_model(folder, model, tokenizer, history, splits)
+    targets = rater_votes(rows)[0] if way.votes else rows.targets("train")
+    encoder = adapted_encoder(rows) if way.adapted else None
+    model, tokenizer, history = train_model(rows.texts, targets, rows, SETTINGS, seed, encoder)
+    keep_model(folder, model, tokenizer, history, rows)
     return folder
 
 
-def out_of_fold_logits(splits: Splits, labels: list[str]) -> np.ndarray:
+def out_of_fold_logits(rows: TaskRows) -> np.ndarray:
     """Logits of the training comments, each from a model of the recipe that was not trained on its text; kept in runs/.
 
     (n_train, n_labels), each model's divided by its temperature, so that thresholds can be chosen on all of them.
     """
-    kept, train, dev = FOLDER / "out_of_fold.npy", splits["train"], splits["dev"]
+    kept, train, dev = FOLDER / "out_of_fold.npy", rows.splits["train"], rows.splits["dev"]
     if kept.exists():
         return np.load(kept)
     fold_of = pd.factorize(normalize_text(train.text))[0] % FOLDS
-    logits, dev_truth = np.empty((len(train), len(labels))), encode_labels(dev.targets, labels)
+    logits, targets = np.empty((len(train), len(rows.labels))), rows.targets("train")
     for fold in range(FOLDS):
         print(f"\nfold {fold + 1} of {FOLDS}", flush=True)
-        rows = train[fold_of != fold]
-        targets = encode_labels(rows.targets, labels)
-        model, tokenizer, _ = train_model(list(rows.text), targets, splits, labels, SETTINGS)
+        others = fold_of != fold
+        model, tokenizer, _ = train_model(list(train.text[others]), targets[others], rows, SETTINGS)
         classifier = TrainedClassifier(model.cpu().eval(), tokenizer)
-        temperature = fit_temperature(classifier.logits(dev.text), dev_truth, True)
+        temperature = fit_temperature(classifier.logits(dev.text), rows.targets("dev"), True)
         logits[fold_of == fold] = classifier.logits(train.text[fold_of == fold]) / temperature
     with atomic_file(kept) as temporary, open(temporary, "wb") as stream:
         np.save(stream, logits)
     return logits
 
 
-def score_thresholds(folders: list[Path], splits: Splits, labels: list[str]) -> dict[str, dict[str, list[float]]]:
+def score_thresholds(folders: list[Path], rows: TaskRows) -> dict[str, dict[str, list[float]]]:
     """Macro-F1 on dev for each way to choose thresholds, one score a seed.
 
     `dev`: each fifth of the rows gets those chosen on the others; `train and dev`: the predictions for the training
     comments are added to the others.
     """
-    truth, train_truth = (encode_labels(splits[name].targets, labels) for name in ("dev", "train"))
-    logits, of_train = [read_logits(folder)["dev"] for folder in folders], expit(out_of_fold_logits(splits, labels))
+    truth, train_truth = (rows.targets(name) for name in ("dev", "train"))
+    logits, of_train = [read_logits(folder)["dev"] for folder in folders], expit(out_of_fold_logits(rows))
     probas = [expit(one / fit_temperature(one, truth, True)) for one in logits]
     f1: dict[str, dict[str, list[float]]] = {"dev": {}, "train and dev": {}}
     for name, choose in THRESHOLDS.items():
@@ -160,25 +167,15 @@ def score_thresholds(folders: list[Path], splits: Splits, labels: list[str]) -> 
     return f1
 
 
-def write() -> None:
+def write(rows: TaskRows) -> None:
     "results/ways.json from what is there."
     started = utc_now()
-    splits, labels, files = load_task()
-    rows = {}
-    folders_of = {
-        name: [folder for seed in SEEDS if (folder := student_folder(name, seed, FOLDER)).exists()] for name in WAYS
-    }
-    for name, folders in folders_of.items():
-        if folders:
-            rows[name] = summarize(WAYS[name].what, folders, splits, labels)
-        if len(folders) > 1:
-            mean = average_weights(folders, student_folder(name, 0, FOLDER), splits)
-            rows[f"{name}, weights averaged"] = summarize("the mean of the seeds' weights", [mean], splits, labels)
+    folders = [folder for seed in SEEDS if (folder := model_folder("the recipe", seed, FOLDER)).exists()]
     record = {
-        "rows": {"train": len(splits["train"]), "with_votes": rater_votes(splits, labels)[1]},
-        "ways": rows,
-        "thresholds": score_thresholds(folders_of["the recipe"], splits, labels),
-        "files": files,
+        "rows": {"train": len(rows.texts), "with_votes": rater_votes(rows)[1]},
+        "ways": summarize_seeds({name: way.what for name, way in WAYS.items()}, FOLDER, rows),
+        "thresholds": score_thresholds(folders, rows),
+        "files": rows.files,
     }
     write_result("ways", record, started, "python tools/ways.py")
 
@@ -186,13 +183,12 @@ def write() -> None:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="WAY", help=f"one of: {', '.join(WAYS)}")
-    names = parser.parse_args(arguments).names or list(WAYS)
-    splits, labels, _ = load_task()
+    names, rows = parser.parse_args(arguments).names or list(WAYS), load_rows()
     for seed in SEEDS:
         for name in names:
-            train_way(name, seed, splits, labels)
-    out_of_fold_logits(splits, labels)
-    write()
+            train_way(name, seed, rows)
+    out_of_fold_logits(rows)
+    write(rows)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,8 @@ PROBLEM_TYPES = (None, "single_label_classification", "multi_label_classificatio
 _TWO_HALVES = "a model of an encoder and a decoder is not trained as a classifier here"
 _COMPANY = "with this architecture, an answer would depend on the other texts of its batch"
 _NOT_TRAINED = {
-    **dict.fromkeys(("t5", "mt5", "umt5"), _TWO_HALVES),
+    **dict.fromkeys(("t5", "mt5", "umt5"), "transformers has no text classifier for the encoder alone"),
+    **dict.fromkeys(("canine", "perceiver"), "this architecture reads characters or bytes, and has no vocabulary"),
     "xmod": "this architecture has to be told the language of each text",
     **dict.fromkeys(("nystromformer", "yoso", "reformer"), _COMPANY),
     "xlnet": "this architecture's classifier reads the last place of a batch, which may be padding",
@@ -222,13 +223,15 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def renew_head(model: Any, report: dict[str, Any], name: str) -> None:
-    "Give a classifier a new head where its folder brought one, whose labels are others; that is logged."
+    "Give a classifier a new head where its folder brought one; a warning says so."
     head = [child for part, child in model.named_children() if part != model.base_model_prefix]
     new = set(report["missing_keys"])
     brought = [part for part, _ in model.named_parameters() if not part.startswith(f"{model.base_model_prefix}.")]
     if all(part in new for part in brought):
         return
-    logger.info("%s brings a classification head for other labels; it is replaced by a new one", name)
+    logger.warning(
+        "%s brings a classification head; it is replaced by a new one, for the labels of this training", name
+    )
     for child in head:
         for parameter in child.parameters():
             parameter._is_hf_initialized = False  # or transformers would leave it as it is
@@ -242,7 +245,7 @@ def check_can_classify(config: Any, folder: Path) -> None:
     kind = config.model_type
     if kind not in classifiers:
         raise ModelError(f"{folder}: transformers has no text classifier of this kind ({kind}); use another encoder")
-    if why := _NOT_TRAINED.get(kind) or (getattr(config, "is_encoder_decoder", False) and _TWO_HALVES):
+    if why := (getattr(config, "is_encoder_decoder", False) and _TWO_HALVES) or _NOT_TRAINED.get(kind):
         raise ModelError(f"{folder}: {why} ({kind}); use another encoder, such as minilm")
 
 

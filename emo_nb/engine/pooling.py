@@ -49,9 +49,12 @@ _BERT_LAYER = MeanLayer(
 _LLAMA_LAYER = MeanLayer(
     "layers", ("self_attn.q_proj",), "self_attn.v_proj", "self_attn.o_proj", "mlp.down_proj", "post_mlp_layernorm"
 )
-# Architectures whose layers normalise after they have added to the residual
+# Architectures whose layers normalise after they have added to the residual, and whose attention has queries and values
+# of its own: ConvBERT's also has convolutions, and the first DeBERTa's has one layer for queries, keys and values
 MEAN_LAYERS = {
-    **dict.fromkeys(("bert", "roberta", "xlm-roberta", "camembert", "electra", "ernie"), _BERT_LAYER),
+    **dict.fromkeys(
+        ("bert", "roberta", "xlm-roberta", "camembert", "electra", "ernie", "rembert", "data2vec-text"), _BERT_LAYER
+    ),
     "deberta-v2": _BERT_LAYER._replace(
         queries=("attention.self.query_proj", "attention.self.pos_query_proj"), value="attention.self.value_proj"
     ),
@@ -72,8 +75,8 @@ MEAN_LAYERS = {
 # The linear layer with a tanh between the first token and the output layer; ELECTRA, DeBERTa and DistilBERT have others
 _TANH_LAYERS = {
     **{"bert": "bert.pooler.dense", "ernie": "ernie.pooler.dense", "gte": "gte.pooler.dense"},
-    "nomic_bert": "nomic_bert.pooler.dense",
-    **dict.fromkeys(("roberta", "xlm-roberta", "camembert", "mpnet"), "classifier.dense"),
+    **{"nomic_bert": "nomic_bert.pooler.dense", "rembert": "rembert.pooler.dense"},
+    **dict.fromkeys(("roberta", "xlm-roberta", "camembert", "mpnet", "data2vec-text"), "classifier.dense"),
 }
 # The value of an architecture's own option `classifier_pooling` for each pooling that it knows
 OWN_OPTIONS = {"modernbert": {"cls": "cls", "mean": "mean"}, "eurobert": {"cls": "bos", "mean": "mean"}}
