@@ -1,14 +1,11 @@
 """Small classifiers that learn from a larger one: a task's labels, and what all-mpnet-base-v2 says of more texts.
 
-    python tools/distillation.py [STEP [NAME ...]] [--task TASK] [--result NAME]
+    python tools/distillation.py [STUDENT ...] [--step STEP] [--task TASK] [--teachers SEED ...] [--result NAME]
 
-STEP is teachers (NAME: a seed), targets, students (NAME: one of them) or write; all of them where none is named. Teachers
-of 109 million parameters are trained on the task's labels, one a seed, and their mean probabilities on the training texts
-and on the other corpus's are saved; students of 22 million parameters learn from them. What is there in runs/distillation/
-or runs/distillation-empathetic32/ is not made again: results/distillation.json is of two teachers,
-results/one_teacher.json (`--result one_teacher`) of the first and of students of its alone. Dev rows choose, test rows
-report. Whoever has learnt from EmpatheticDialogues' texts is bound to that corpus's licence, which is non-commercial; the
-other students are not.
+Teachers of 109 million parameters are trained on the task's labels, one a seed, and their mean probabilities on the
+training texts and on the other corpus's are saved; students of 22 million parameters learn from them. What is there in
+runs/NAME/ is not made again, and results/NAME.json is of what is there. Dev rows choose, test rows report. Whoever has
+learnt from EmpatheticDialogues' texts is bound to that corpus's licence, which is non-commercial; the others are not.
 """
 
 import argparse
@@ -93,23 +90,18 @@ def load_rows(task: str = "goemotions28") -> TaskRows:
     return TaskRows(task, *load_task(task))
 
 
-def folder_of(task: str) -> Path:
-    "Where the teachers and students of a task are kept."
-    return ROOT / "runs" / ("distillation" if task == "goemotions28" else f"distillation-{task}")
-
-
-def train_teacher(task: str, seed: int) -> Run:
+def train_teacher(task: str, seed: int, parent: Path) -> Run:
     "The teacher of a seed, trained where it is not there yet."
-    folder = folder_of(task) / f"teacher-{seed}"
+    folder = parent / f"teacher-{seed}"
     if not (folder / "metrics.json").exists():
         options = {"task": task, "encoder": find_mpnet(), "seed": seed, "out": folder, **TEACHER}
         run_experiment(Config.from_preset("full", **options))
     return open_run(folder)
 
 
-def teachers(task: str) -> list[Path]:
+def teachers(parent: Path) -> list[Path]:
     "The folders of the teachers that are there."
-    return sorted(folder_of(task).glob("teacher-??"))
+    return sorted(parent.glob("teacher-??"))
 
 
 @cache
@@ -120,11 +112,11 @@ def more_texts(task: str) -> tuple[str, ...]:
     return tuple(texts[~normalize_text(texts).duplicated()])
 
 
-def save_targets(task: str, texts: Sequence[str], what: str) -> SoftTargets:
+def save_targets(texts: Sequence[str], what: str, parent: Path) -> SoftTargets:
     "The mean of all teachers' probabilities for these texts; those of each are kept."
     of_each = []
-    for folder in teachers(task):
-        kept = folder_of(task) / f"{what}-of-{folder.name}.npz"
+    for folder in teachers(parent):
+        kept = parent / f"{what}-of-{folder.name}.npz"
         if not kept.exists():
             print(f"\n{folder.name} on {len(texts):,} {what}", flush=True)
             SoftTargets.from_teacher(TrainedClassifier.from_pretrained(folder), texts).save(kept)
@@ -152,22 +144,22 @@ def train_model(
     return model, tokenizer, {**history.attrs, "epochs": history.to_dict("records")}
 
 
-def train_student(name: str, seed: int, rows: TaskRows) -> Path:
+def train_student(name: str, seed: int, rows: TaskRows, parent: Path) -> Path:
     "The folder of a student, trained where it is not there yet: its model, its history, its logits of dev and test."
-    student, folder = STUDENTS[name], model_folder(name, seed, folder_of(rows.task))
+    student, folder = STUDENTS[name], model_folder(name, seed, parent)
     if folder.exists():
         return folder
     print(f"\n{name}, seed {seed}: {student.what}", flush=True)
     texts = rows.texts
-    taught = save_targets(rows.task, texts, "texts").of(texts, rows.labels)
+    taught = save_targets(texts, "texts", parent).of(texts, rows.labels)
     wanted = LABEL_SHARE * rows.targets("train") + (1 - LABEL_SHARE) * taught
     if student.more_texts:
         more = more_texts(rows.task)
         texts = [*texts, *more]
-        wanted = np.concatenate([wanted, save_targets(rows.task, more, "more-texts").of(more, rows.labels)])
+        wanted = np.concatenate([wanted, save_targets(more, "more-texts", parent).of(more, rows.labels)])
     settings = TrainConfig("minilm", method=student.method, epochs=student.epochs)
     model, tokenizer, history = train_model(texts, wanted, rows, settings, seed)
-    history["teachers"] = [folder.name for folder in teachers(rows.task)]
+    history["teachers"] = [folder.name for folder in teachers(parent)]
     keep_model(folder, model, tokenizer, history, rows)
     return folder
 
@@ -286,43 +278,45 @@ def summarize_seeds(what: dict[str, str], parent: Path, rows: TaskRows) -> dict[
     return table
 
 
-def write(rows: TaskRows, result: str) -> None:
-    "results/NAME.json from what is there."
-    started, places = utc_now(), teachers(rows.task)
+def write(rows: TaskRows, parent: Path, command: str) -> None:
+    "The file in results/ of what is there."
+    started, places = utc_now(), teachers(parent)
     for folder in places:
         if not (folder / "logits.npz").exists():
             save_logits(TrainedClassifier.from_pretrained(folder), folder, rows.splits)
     record = {
         "settings": {folder.name: settings_of_run(folder) for folder in places},
         "teachers": summarize("109 million parameters", places, rows),
-        "students": summarize_seeds({name: one.what for name, one in STUDENTS.items()}, folder_of(rows.task), rows),
+        "students": summarize_seeds({name: one.what for name, one in STUDENTS.items()}, parent, rows),
         "files": rows.files,
     }
-    write_result(result, record, started, f"python tools/distillation.py --task {rows.task} --result {result}")
+    write_result(parent.name, record, started, command)
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("step", nargs="?", choices=("teachers", "targets", "students", "write"))
-    parser.add_argument(
-        "names", nargs="*", metavar="NAME", help="seeds of teachers, or names of students; default: all"
-    )
+    parser.add_argument("students", nargs="*", metavar="STUDENT", help=f"one of: {'; '.join(STUDENTS)}. Default: all")
+    parser.add_argument("--step", choices=("teachers", "targets", "students", "write"), help="that alone")
     parser.add_argument("--task", choices=("goemotions28", "empathetic32"), default="goemotions28")
+    parser.add_argument("--teachers", type=int, nargs="+", default=SEEDS, metavar="SEED")
     parser.add_argument("--result", default="distillation", metavar="NAME", help="of the file in results/")
-    options = parser.parse_args(arguments)
-    step, names, rows = options.step, options.names, load_rows(options.task)
+    options = parser.parse_args()
+    step, rows, parent = options.step, load_rows(options.task), ROOT / "runs" / options.result
     if step in (None, "teachers"):
-        for seed in names or SEEDS:
-            train_teacher(rows.task, int(seed))
+        for seed in options.teachers:
+            train_teacher(rows.task, seed, parent)
     if step in (None, "targets"):
-        save_targets(rows.task, rows.texts, "texts")
-        save_targets(rows.task, more_texts(rows.task), "more-texts")
+        save_targets(rows.texts, "texts", parent)
+        save_targets(more_texts(rows.task), "more-texts", parent)
     if step in (None, "students"):
-        for name in names or STUDENTS:
+        for name in options.students or STUDENTS:
             for seed in SEEDS:
-                train_student(name, seed, rows)
+                train_student(name, seed, rows, parent)
     if step in (None, "write"):
-        write(rows, options.result)
+        seeds = " ".join(folder.name.removeprefix("teacher-") for folder in teachers(parent))
+        write(
+            rows, parent, f"python tools/distillation.py --task {rows.task} --teachers {seeds} --result {parent.name}"
+        )
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 Each is opened as a classifier with LoRA, takes one step on a batch of texts, and is saved. The saved model is opened
 in plain transformers, the saved adapter in plain peft on the encoder, and their probabilities are compared with the
 classifier's. The small ones say that they were trained for the mean of all tokens (decoders: for the last one). MiniLM
-and the encoders in the folders given have real weights. Writes results/encoders.json.
+and the encoders in the folders given (by default all-mpnet-base-v2) have real weights. Writes results/encoders.json.
 """
 
 import json
@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from experiments import write_result
+from mpnet import find_mpnet
 from peft import PeftModel
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, set_seed
 
@@ -113,7 +114,7 @@ def try_encoder(folder: Path, name: str) -> dict[str, Any]:
 
 def main() -> None:
     started, real = utc_now(), {"all-MiniLM-L6-v2": find_encoder("minilm")}
-    real |= {Path(folder).name: Path(folder) for folder in sys.argv[1:]}
+    real |= {Path(folder).name: Path(folder) for folder in sys.argv[1:] or [find_mpnet()]}
     logging.getLogger("emo_nb").setLevel("ERROR")
     small = {}
     for family in SMALL:

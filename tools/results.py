@@ -7,6 +7,8 @@ is already there is used as it is, so that a part can be made again or added wit
 
 import argparse
 import shutil
+import subprocess
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -275,11 +277,21 @@ def most_confident_errors(
     ]
 
 
-def learn_from_a_teacher() -> None:
-    "Students of a larger teacher, with and without texts that nobody labelled."
-    import distillation
+TOOLS = {  # parts that are programs of their own, which say what they do
+    "encoders": ["encoders.py"],
+    "ways": ["ways.py"],
+    "distillation": ["distillation.py"],
+    "one_teacher": ["distillation.py", "--teachers", "42", "--result", "one_teacher"],
+    "shipped": ["ship.py"],
+    "fast": ["fast.py"],
+    "agreement": ["agreement.py"],
+}
 
-    distillation.main([])
+
+def run_tool(name: str) -> None:
+    "A part that is a program of its own."
+    program, *options = TOOLS[name]
+    subprocess.run([sys.executable, ROOT / "tools" / program, *options], cwd=ROOT, check=True)
 
 
 def measure_static() -> None:
@@ -303,8 +315,8 @@ def draw_picture() -> None:
 
 PARTS = {task: lambda task=task: compare_methods(task) for task in TASK_SEEDS}
 PARTS |= {"leaks": measure_leaks, "splits": compare_splits, "corpora": compare_corpora, "units": compare_units}
-PARTS |= {"errors": collect_errors, "ablations": measure_choices, "distillation": learn_from_a_teacher}
-PARTS |= {"static": measure_static, "picture": draw_picture}
+PARTS |= {"errors": collect_errors, "ablations": measure_choices, "static": measure_static}
+PARTS |= {name: lambda name=name: run_tool(name) for name in TOOLS} | {"picture": draw_picture}
 
 
 def main() -> None:

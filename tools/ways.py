@@ -65,21 +65,23 @@ WAYS = {
 }
 
 
-def rater_votes(rows: TaskRows) -> tuple[np.ndarray, int]:
-    """Targets (n_train, n_labels): half the official labels, half the share of raters; and how many comments have any.
+def rater_votes(rows: TaskRows) -> tuple[np.ndarray, dict[str, int]]:
+    """Targets (n_train, n_labels): half the official labels, half the share of raters; and how many answers there are.
 
-    A rater who gave no label found the comment unclear and is left out.
+    A rater who gave no label found the comment unclear and is left out. Of the comments, `with_votes` have an answer and
+    `with_one_vote` only one; of the answers (`votes`), `official_votes` are the comment's official labels.
     """
     train = rows.splits["train"]
     raters = load_corpus("goemotions-raw").frame
     raters = raters[(raters.labels.map(len) > 0) & raters.group.isin(train.group)]
-    votes = (
-        pd.DataFrame(encode_labels(raters.labels, rows.labels), index=raters.group.to_numpy()).groupby(level=0).mean()
-    )
-    targets = rows.targets("train").astype(np.float32)
-    place = pd.Series(np.arange(len(train)), index=train.group.to_numpy())[votes.index]
-    targets[place] = (targets[place] + votes.to_numpy()) / 2
-    return targets, len(votes)
+    answers, official = encode_labels(raters.labels, rows.labels), rows.targets("train")
+    place = pd.Series(np.arange(len(train)), index=train.group.to_numpy())
+    votes = pd.DataFrame(answers, index=place[raters.group].to_numpy()).groupby(level=0)
+    targets, shares, of_comment = official.astype(np.float32), votes.mean(), votes.size()
+    targets[shares.index] = (targets[shares.index] + shares.to_numpy()) / 2
+    counts = {"with_votes": len(of_comment), "with_one_vote": int((of_comment == 1).sum()), "votes": len(answers)}
+    same = (answers == official[place[raters.group]]).all(axis=1)
+    return targets, {**counts, "official_votes": int(same.sum())}
 
 
 def adapted_encoder(rows: TaskRows) -> Path:
@@ -172,7 +174,7 @@ def write(rows: TaskRows) -> None:
     started = utc_now()
     folders = [folder for seed in SEEDS if (folder := model_folder("the recipe", seed, FOLDER)).exists()]
     record = {
-        "rows": {"train": len(rows.texts), "with_votes": rater_votes(rows)[1]},
+        "rows": {"train": len(rows.texts), **rater_votes(rows)[1]},
         "ways": summarize_seeds({name: way.what for name, way in WAYS.items()}, FOLDER, rows),
         "thresholds": score_thresholds(folders, rows),
         "files": rows.files,
@@ -180,10 +182,10 @@ def write(rows: TaskRows) -> None:
     write_result("ways", record, started, "python tools/ways.py")
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="WAY", help=f"one of: {', '.join(WAYS)}")
-    names, rows = parser.parse_args(arguments).names or list(WAYS), load_rows()
+    names, rows = parser.parse_args().names or list(WAYS), load_rows()
     for seed in SEEDS:
         for name in names:
             train_way(name, seed, rows)
