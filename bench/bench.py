@@ -9,6 +9,7 @@ says what the machine multiplies with, so that those of different machines lie b
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 from importlib.metadata import version
@@ -17,9 +18,10 @@ from statistics import median
 from typing import Any
 
 import pandas as pd
-from ways import CPU_ONLY, EXPORT, EXPORT8, MODEL, PARTS, device, texts_to_predict
+from ways import CPU_ONLY, EXPORT, EXPORT8, MODEL, ONNX, PARTS, device, texts_to_predict
 
 from emo_nb.cli import print_table
+from emo_nb.engine.checkpoints import load_config
 from emo_nb.engine.device import machine_kind
 from emo_nb.engine.onnx_export import export_onnx
 from emo_nb.io.files import atomic_file
@@ -84,9 +86,13 @@ PEERS = ("onnxruntime", "onnx", "openvino", "ray")
 AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
 
 
-def checkpoint(parts: list[str]) -> None:
-    "The model that all ways predict with, as a plain checkpoint and exported: the package's own for GoEmotions' 28 labels."
-    classifier = TrainedClassifier.from_pretrained("goemotions28")
+def checkpoint(parts: list[str], name: str = "goemotions28") -> None:
+    "The model of the package that all ways predict with, as a plain checkpoint and exported; another's is removed."
+    classifier = TrainedClassifier.from_pretrained(name)
+    layers = classifier.checkpoint.config.num_hidden_layers
+    if MODEL.is_dir() and load_config(MODEL).num_hidden_layers != layers:
+        for folder in (MODEL, ONNX, EXPORT, EXPORT8):
+            shutil.rmtree(folder, ignore_errors=True)
     if not MODEL.is_dir():
         classifier.save_pretrained(MODEL)
     for folder, those in ((EXPORT, {"latency", "engines", "start", "memory"}), (EXPORT8, {"latency", "engines"})):
@@ -167,7 +173,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
     parser.add_argument(
-        "--smallest", action="store_true", help="all in one process, to see that it runs; its figures mean nothing"
+        "--smallest",
+        action="store_true",
+        help="a smaller model, all in one process, to see that it runs; its figures mean nothing",
     )
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "bench", help="folder of the kinds' folders")
     parser.add_argument("--rounds", type=int, help="how often each way takes its turn; each part's own by default")
@@ -180,7 +188,7 @@ def main() -> None:
     folder = given.out / ("avx2-kept" if given.avx2 else machine_kind())
     texts_to_predict(1)  # says at once where there is no corpus
     parts = given.parts or list(PARTS)
-    checkpoint(parts)
+    checkpoint(parts, "goemotions28-fast" if given.smallest else "goemotions28")
     for part in parts:
         started = utc_now()
         sizes, rounds = (SIZES[part][:1], 1) if given.smallest else (SIZES[part], given.rounds or ROUNDS[part])

@@ -274,14 +274,14 @@ def from_machine() -> str:
 
 
 def trained(seconds: float, texts: list[str], model: Any, tokenizer: Any, passes: int = 2) -> dict[str, Any]:
-    "Examples a second; arithmetic a second; and how well 1,000 dev rows are ranked, to see that something was learnt."
+    "Examples a second; arithmetic a second; and how well up to 1,000 dev rows are ranked, to see that something was learnt."
     from sklearn.metrics import average_precision_score
 
     from emo_nb.engine.device import forward_flops
     from emo_nb.predict import batched_logits
 
     memory = memory_so_far()
-    dev, truth, _ = texts_and_targets("dev", 1000)
+    dev, truth, _ = texts_and_targets("dev", min(1000, 2 * len(texts)))
     model.eval()
     logits = batched_logits(model, tokenizer(dev, truncation=True, max_length=128)["input_ids"])
     known = truth.any(axis=0)
