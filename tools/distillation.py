@@ -11,9 +11,11 @@ learnt from EmpatheticDialogues' texts is bound to that corpus's licence, which 
 import argparse
 import json
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -35,7 +37,7 @@ from emo_nb.evaluate import compute_metrics, fit_temperature, log_loss, predicti
 from emo_nb.io.files import atomic_dir, atomic_file
 from emo_nb.model import find_encoder, load_tokenizer, new_trainable_classifier, save_model
 from emo_nb.predict import TrainedClassifier
-from emo_nb.report import Run, open_run, utc_now
+from emo_nb.report import open_run, utc_now
 from emo_nb.run import run_experiment
 from emo_nb.taxonomy import TASKS
 from emo_nb.train import fit
@@ -90,18 +92,11 @@ def load_rows(task: str = "goemotions28") -> TaskRows:
     return TaskRows(task, *load_task(task))
 
 
-def train_teacher(task: str, seed: int, parent: Path) -> Run:
-    "The teacher of a seed, trained where it is not there yet."
-    folder = parent / f"teacher-{seed}"
+def train_teacher(task: str, seed: int, folder: Path) -> None:
+    "Train a teacher, where it is not there yet."
     if not (folder / "metrics.json").exists():
         options = {"task": task, "encoder": find_mpnet(), "seed": seed, "out": folder, **TEACHER}
         run_experiment(Config.from_preset("full", **options))
-    return open_run(folder)
-
-
-def teachers(parent: Path) -> list[Path]:
-    "The folders of the teachers that are there."
-    return sorted(parent.glob("teacher-??"))
 
 
 @cache
@@ -112,11 +107,11 @@ def more_texts(task: str) -> tuple[str, ...]:
     return tuple(texts[~normalize_text(texts).duplicated()])
 
 
-def save_targets(texts: Sequence[str], what: str, parent: Path) -> SoftTargets:
-    "The mean of all teachers' probabilities for these texts; those of each are kept."
+def save_targets(texts: Sequence[str], what: str, teachers: list[Path]) -> SoftTargets:
+    "The mean of the teachers' probabilities for these texts; those of each are kept."
     of_each = []
-    for folder in teachers(parent):
-        kept = parent / f"{what}-of-{folder.name}.npz"
+    for folder in teachers:
+        kept = folder.with_name(f"{what}-of-{folder.name}.npz")
         if not kept.exists():
             print(f"\n{folder.name} on {len(texts):,} {what}", flush=True)
             SoftTargets.from_teacher(TrainedClassifier.from_pretrained(folder), texts).save(kept)
@@ -144,22 +139,22 @@ def train_model(
     return model, tokenizer, {**history.attrs, "epochs": history.to_dict("records")}
 
 
-def train_student(name: str, seed: int, rows: TaskRows, parent: Path) -> Path:
+def train_student(name: str, seed: int, rows: TaskRows, teachers: list[Path]) -> Path:
     "The folder of a student, trained where it is not there yet: its model, its history, its logits of dev and test."
-    student, folder = STUDENTS[name], model_folder(name, seed, parent)
+    student, folder = STUDENTS[name], model_folder(name, seed, teachers[0].parent)
     if folder.exists():
         return folder
     print(f"\n{name}, seed {seed}: {student.what}", flush=True)
     texts = rows.texts
-    taught = save_targets(texts, "texts", parent).of(texts, rows.labels)
+    taught = save_targets(texts, "texts", teachers).of(texts, rows.labels)
     wanted = LABEL_SHARE * rows.targets("train") + (1 - LABEL_SHARE) * taught
     if student.more_texts:
         more = more_texts(rows.task)
         texts = [*texts, *more]
-        wanted = np.concatenate([wanted, save_targets(more, "more-texts", parent).of(more, rows.labels)])
+        wanted = np.concatenate([wanted, save_targets(more, "more-texts", teachers).of(more, rows.labels)])
     settings = TrainConfig("minilm", method=student.method, epochs=student.epochs)
     model, tokenizer, history = train_model(texts, wanted, rows, settings, seed)
-    history["teachers"] = [folder.name for folder in teachers(parent)]
+    history["teachers"] = [folder.name for folder in teachers]
     keep_model(folder, model, tokenizer, history, rows)
     return folder
 
@@ -171,8 +166,8 @@ def keep_model(folder: Path, model: Any, tokenizer: Any, history: dict[str, Any]
         (place / "history.json").write_text(json.dumps(history))
 
 
-def model_folder(name: str, seed: int, parent: Path) -> Path:
-    "Where the model of a name and a seed is kept; seed 0 is that of averaged weights."
+def model_folder(name: str, seed: int | str, parent: Path) -> Path:
+    "Where the model of a name and a seed is kept, or that of averaged weights (`mean-of-N`)."
     plain = re.sub(r"\W+", "_", name)
     return parent / f"{plain}-{seed}"
 
@@ -211,14 +206,11 @@ def settings_of_run(folder: Path) -> dict[str, Any]:
 
 
 def summarize(what: str, folders: list[Path], rows: TaskRows) -> dict[str, Any]:
-    "Of the seeds of a row: dev scores, test scores, histories; and the scores of their mean probability (`_together`)."
-    logits = [read_logits(folder) for folder in folders]
-    of_seeds = [split_scores(one, rows) for one in logits]
-    together = split_scores(mean_logits(logits, rows.multi_label), rows)
+    "The scores of each seed of a row, and the histories."
+    of_seeds = [split_scores(read_logits(folder), rows) for folder in folders]
     return {
         "what": what,
-        **{name: [scores[name] for scores in of_seeds] for name in together},
-        **{f"{name}_together": scores for name, scores in together.items()},
+        **{name: [scores[name] for scores in of_seeds] for name in of_seeds[0]},
         "history": [json.loads(file.read_text()) for folder in folders if (file := folder / "history.json").exists()],
     }
 
@@ -239,19 +231,27 @@ def split_scores(logits: Logits, rows: TaskRows) -> dict[str, Any]:
     temperature = fit_temperature(logits["dev"], truth["dev"], rows.multi_label)
     scaled = {name: one / temperature for name, one in logits.items()}
     if rows.multi_label:
-        dev, on_test = (dev_scores(logits[name], truth[name]) for name in truth)
-        test = score(logits, rows.splits, rows.labels)["test"]
-        return {"dev": dev, "test": test, "test_ranking": on_test["average_precision"], "grouped": group_scores(scaled)}
+        return {
+            "dev": dev_scores(logits["dev"], truth["dev"]),
+            "test": score(logits, rows.splits, rows.labels)["test"],
+            "test_ranking": mean_average_precision(truth["test"], logits["test"]),
+            "grouped": group_scores(scaled),
+        }
     scores = {}
     for name in truth:
         proba = probabilities(scaled[name], False)
         metrics = compute_metrics(prediction_table(rows.splits[name], proba, rows.labels), rows.labels)["empathetic"]
         scores[name] = metrics | {
-            "average_precision": round(float(average_precision_score(truth[name], proba, average="macro")), 4),
+            "average_precision": mean_average_precision(truth[name], proba),
             "log_loss": round(log_loss(scaled[name], truth[name], False), 4),
         }
     dev = {name: scores["dev"][name] for name in ("accuracy", "macro_f1", "average_precision", "log_loss")}
     return {"dev": dev, "test": scores["test"], "test_ranking": scores["test"]["average_precision"]}
+
+
+def mean_average_precision(truth: np.ndarray, scores: np.ndarray) -> float:
+    "The mean over labels of average precision: truth and scores are (n_rows, n_labels)."
+    return round(float(average_precision_score(truth, scores, average="macro")), 4)
 
 
 def group_scores(logits: Logits) -> dict[str, dict[str, Any]]:
@@ -273,20 +273,22 @@ def summarize_seeds(what: dict[str, str], parent: Path, rows: TaskRows) -> dict[
         if folders:
             table[name] = summarize(of_name, folders, rows)
         if len(folders) > 1:
-            mean = average_weights(folders, model_folder(name, 0, parent), rows)
+            mean = average_weights(folders, model_folder(name, f"mean-of-{len(folders)}", parent), rows)
             table[f"{name}, weights averaged"] = summarize("the mean of the seeds' weights", [mean], rows)
     return table
 
 
-def write(rows: TaskRows, parent: Path, command: str) -> None:
-    "The file in results/ of what is there."
-    started, places = utc_now(), teachers(parent)
-    for folder in places:
+def write(rows: TaskRows, teachers: list[Path], command: str) -> None:
+    "The file in results/ of the teachers and the students that are there."
+    started, parent = utc_now(), teachers[0].parent
+    for folder in teachers:
         if not (folder / "logits.npz").exists():
             save_logits(TrainedClassifier.from_pretrained(folder), folder, rows.splits)
+    together = split_scores(mean_logits([read_logits(folder) for folder in teachers], rows.multi_label), rows)
     record = {
-        "settings": {folder.name: settings_of_run(folder) for folder in places},
-        "teachers": summarize("109 million parameters", places, rows),
+        "settings": {folder.name: settings_of_run(folder) for folder in teachers},
+        "teachers": summarize("109 million parameters", teachers, rows)
+        | {f"{name}_together": scores for name, scores in together.items()},
         "students": summarize_seeds({name: one.what for name, one in STUDENTS.items()}, parent, rows),
         "files": rows.files,
     }
@@ -301,22 +303,22 @@ def main() -> None:
     parser.add_argument("--teachers", type=int, nargs="+", default=SEEDS, metavar="SEED")
     parser.add_argument("--result", default="distillation", metavar="NAME", help="of the file in results/")
     options = parser.parse_args()
-    step, rows, parent = options.step, load_rows(options.task), ROOT / "runs" / options.result
+    step, rows, names = options.step, load_rows(options.task), options.students or list(STUDENTS)
+    teachers = [ROOT / "runs" / options.result / f"teacher-{seed}" for seed in options.teachers]
     if step in (None, "teachers"):
-        for seed in options.teachers:
-            train_teacher(rows.task, seed, parent)
+        for seed, folder in zip(options.teachers, teachers, strict=True):
+            train_teacher(rows.task, seed, folder)
     if step in (None, "targets"):
-        save_targets(rows.texts, "texts", parent)
-        save_targets(more_texts(rows.task), "more-texts", parent)
+        save_targets(rows.texts, "texts", teachers)
+        if any(STUDENTS[name].more_texts for name in names):
+            save_targets(more_texts(rows.task), "more-texts", teachers)
     if step in (None, "students"):
-        for name in options.students or STUDENTS:
-            for seed in SEEDS:
-                train_student(name, seed, rows, parent)
+        for name, seed in product(names, SEEDS):
+            train_student(name, seed, rows, teachers)
     if step in (None, "write"):
-        seeds = " ".join(folder.name.removeprefix("teacher-") for folder in teachers(parent))
-        write(
-            rows, parent, f"python tools/distillation.py --task {rows.task} --teachers {seeds} --result {parent.name}"
-        )
+        given = [*options.students, "--task", rows.task, "--result", options.result]
+        given += ["--teachers", *map(str, options.teachers)]
+        write(rows, teachers, shlex.join(["python", "tools/distillation.py", *given]))
 
 
 if __name__ == "__main__":

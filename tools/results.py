@@ -2,7 +2,8 @@
 
 Every training is a run of its own, by the command that stands in its record, below runs/results/. A run that
 is already there is used as it is, so that a part can be made again or added without training everything;
-`--anew` makes them all again.
+`--anew` makes them all again. The parts that are programs of their own (`TOOLS`) keep what they train in other folders
+of runs/, which `--anew` leaves alone.
 """
 
 import argparse
@@ -281,10 +282,10 @@ TOOLS = {  # parts that are programs of their own, which say what they do
     "encoders": ["encoders.py"],
     "ways": ["ways.py"],
     "distillation": ["distillation.py"],
-    "one_teacher": ["distillation.py", "--teachers", "42", "--result", "one_teacher"],
-    "shipped": ["ship.py"],
+    "one_teacher": ["distillation.py", "taught", "LoRA, taught", "--teachers", "42", "--result", "one_teacher"],
     "fast": ["fast.py"],
     "agreement": ["agreement.py"],
+    "feelings": ["feelings.py"],
 }
 
 

@@ -65,23 +65,32 @@ WAYS = {
 }
 
 
-def rater_votes(rows: TaskRows) -> tuple[np.ndarray, dict[str, int]]:
-    """Targets (n_train, n_labels): half the official labels, half the share of raters; and how many answers there are.
-
-    A rater who gave no label found the comment unclear and is left out. Of the comments, `with_votes` have an answer and
-    `with_one_vote` only one; of the answers (`votes`), `official_votes` are the comment's official labels.
-    """
+def rater_answers(rows: TaskRows) -> pd.DataFrame:
+    "What single raters said of training comments: ones and zeros, a column a label; the index is the comment's row in train."
     train = rows.splits["train"]
     raters = load_corpus("goemotions-raw").frame
+    # who gave no label found the comment unclear
     raters = raters[(raters.labels.map(len) > 0) & raters.group.isin(train.group)]
-    answers, official = encode_labels(raters.labels, rows.labels), rows.targets("train")
     place = pd.Series(np.arange(len(train)), index=train.group.to_numpy())
-    votes = pd.DataFrame(answers, index=place[raters.group].to_numpy()).groupby(level=0)
-    targets, shares, of_comment = official.astype(np.float32), votes.mean(), votes.size()
+    return pd.DataFrame(encode_labels(raters.labels, rows.labels), index=place[raters.group].to_numpy())
+
+
+def vote_targets(rows: TaskRows) -> np.ndarray:
+    "(n_train, n_labels): where raters' own answers are at hand, half the official labels and half the share of raters."
+    targets, shares = rows.targets("train").astype(np.float32), rater_answers(rows).groupby(level=0).mean()
     targets[shares.index] = (targets[shares.index] + shares.to_numpy()) / 2
+    return targets
+
+
+def count_votes(rows: TaskRows) -> dict[str, int]:
+    """How many comments have an answer (`with_votes`) or only one (`with_one_vote`), and how many `votes` there are.
+
+    `official_votes` are the comment's official labels.
+    """
+    answers = rater_answers(rows)
+    of_comment, same = answers.groupby(level=0).size(), answers.to_numpy() == rows.targets("train")[answers.index]
     counts = {"with_votes": len(of_comment), "with_one_vote": int((of_comment == 1).sum()), "votes": len(answers)}
-    same = (answers == official[place[raters.group]]).all(axis=1)
-    return targets, {**counts, "official_votes": int(same.sum())}
+    return {**counts, "official_votes": int(same.all(axis=1).sum())}
 
 
 def adapted_encoder(rows: TaskRows) -> Path:
@@ -120,7 +129,7 @@ def train_way(name: str, seed: int, rows: TaskRows) -> Path:
     if folder.exists():
         return folder
     print(f"\n{name}, seed {seed}: {way.what}", flush=True)
-    targets = rater_votes(rows)[0] if way.votes else rows.targets("train")
+    targets = vote_targets(rows) if way.votes else rows.targets("train")
     encoder = adapted_encoder(rows) if way.adapted else None
     model, tokenizer, history = train_model(rows.texts, targets, rows, SETTINGS, seed, encoder)
     keep_model(folder, model, tokenizer, history, rows)
@@ -174,7 +183,7 @@ def write(rows: TaskRows) -> None:
     started = utc_now()
     folders = [folder for seed in SEEDS if (folder := model_folder("the recipe", seed, FOLDER)).exists()]
     record = {
-        "rows": {"train": len(rows.texts), **rater_votes(rows)[1]},
+        "rows": {"train": len(rows.texts), **count_votes(rows)},
         "ways": summarize_seeds({name: way.what for name, way in WAYS.items()}, FOLDER, rows),
         "thresholds": score_thresholds(folders, rows),
         "files": rows.files,

@@ -74,8 +74,7 @@ MEAN_LAYERS = {
 }
 # The linear layer with a tanh between the first token and the output layer; ELECTRA, DeBERTa and DistilBERT have others
 _TANH_LAYERS = {
-    **{"bert": "bert.pooler.dense", "ernie": "ernie.pooler.dense", "gte": "gte.pooler.dense"},
-    **{"nomic_bert": "nomic_bert.pooler.dense", "rembert": "rembert.pooler.dense"},
+    **{name: f"{name}.pooler.dense" for name in ("bert", "ernie", "gte", "nomic_bert", "rembert")},
     **dict.fromkeys(("roberta", "xlm-roberta", "camembert", "mpnet", "data2vec-text"), "classifier.dense"),
 }
 # The value of an architecture's own option `classifier_pooling` for each pooling that it knows
