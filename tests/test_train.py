@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from encoders import make_small
 from helpers import official_rows, python, refusal, settle, write_official
 from transformers import DataCollatorWithPadding
 
@@ -146,8 +145,8 @@ def test_where_memory_runs_out_training_halves_its_batches_says_so_once_and_lear
 
 
 def test_a_loss_of_ones_own_is_given_the_shares_of_labels_and_is_refused_beside_weights(tmp_path):
-    folder = make_small(tmp_path / "encoder", "bert")
-    tokenizer, labels = load_tokenizer(folder), np.eye(2, dtype=np.uint8)[np.arange(8) % 2]
+    minilm = find_encoder("minilm")
+    tokenizer, labels = load_tokenizer(minilm, max_length=64), np.eye(2, dtype=np.uint8)[np.arange(8) % 2]
     texts, shares = [f"so it goes {i}" for i in range(8)], labels * np.float32(0.6) + np.float32(0.2)
     dev, given = TextDataset(texts, tokenizer, labels), []
 
@@ -157,7 +156,7 @@ def test_a_loss_of_ones_own_is_given_the_shares_of_labels_and_is_refused_beside_
         return torch.nn.functional.cross_entropy(outputs.logits, labels)
 
     def train(**weights):
-        model, rows = new_classifier(folder, ["fear", "joy"]), TextDataset(texts, tokenizer, shares, **weights)
+        model, rows = new_classifier(minilm, ["fear", "joy"]), TextDataset(texts, tokenizer, shares, **weights)
         settings = TrainConfig(epochs=1)
         fit(model, tokenizer, rows, dev, tmp_path / "checkpoints", settings, loss=loss, show_progress_bar=False)
 
