@@ -194,9 +194,14 @@ def dev_scores(logits: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     logits = logits / fit_temperature(logits, truth, True)
     return {
         "macro_f1": cross_validated_f1(expit(logits), truth, choose_thresholds),
-        "average_precision": round(float(average_precision_score(truth, logits, average="macro")), 4),
+        "average_precision": mean_average_precision(truth, logits),
         "log_loss": round(log_loss(logits, truth, True), 4),
     }
+
+
+def mean_average_precision(truth: np.ndarray, scores: np.ndarray) -> float:
+    "The mean over labels of average precision: truth and scores are (n_rows, n_labels)."
+    return round(float(average_precision_score(truth, scores, average="macro")), 4)
 
 
 def cross_validated_f1(proba: np.ndarray, truth: np.ndarray, choose: Callable[..., np.ndarray]) -> float:

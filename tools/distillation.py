@@ -21,12 +21,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from ablations import dev_scores
+from ablations import dev_scores, mean_average_precision
 from experiments import ROOT, SEEDS, summarize_run, write_result
 from mpnet import find_mpnet
 from scipy.special import logit
 from ship import COARSER, Logits, Splits, grouped, load_task, score
-from sklearn.metrics import average_precision_score
 
 from emo_nb import SoftTargets
 from emo_nb.classifier.soft_targets import LABEL_SHARE
@@ -249,11 +248,6 @@ def split_scores(logits: Logits, rows: TaskRows) -> dict[str, Any]:
     return {"dev": dev, "test": scores["test"], "test_ranking": scores["test"]["average_precision"]}
 
 
-def mean_average_precision(truth: np.ndarray, scores: np.ndarray) -> float:
-    "The mean over labels of average precision: truth and scores are (n_rows, n_labels)."
-    return round(float(average_precision_score(truth, scores, average="macro")), 4)
-
-
 def group_scores(logits: Logits) -> dict[str, dict[str, Any]]:
     "Of each coarser label set, the scores on `dev` and `test` of the 28 labels' probabilities, joined by noisy-or."
     of_task = {}
@@ -265,7 +259,7 @@ def group_scores(logits: Logits) -> dict[str, dict[str, Any]]:
     return of_task
 
 
-def summarize_seeds(what: dict[str, str], parent: Path, rows: TaskRows) -> dict[str, Any]:
+def summarize_ways(what: dict[str, str], parent: Path, rows: TaskRows) -> dict[str, Any]:
     "For each name of a way that has models, `summarize` of its seeds; and of the mean of their weights, where there are several."
     table = {}
     for name, of_name in what.items():
@@ -289,7 +283,7 @@ def write(rows: TaskRows, teachers: list[Path], command: str) -> None:
         "settings": {folder.name: settings_of_run(folder) for folder in teachers},
         "teachers": summarize("109 million parameters", teachers, rows)
         | {f"{name}_together": scores for name, scores in together.items()},
-        "students": summarize_seeds({name: one.what for name, one in STUDENTS.items()}, parent, rows),
+        "students": summarize_ways({name: one.what for name, one in STUDENTS.items()}, parent, rows),
         "files": rows.files,
     }
     write_result(parent.name, record, started, command)

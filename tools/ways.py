@@ -25,7 +25,7 @@ from distillation import (
     model_folder,
     more_texts,
     read_logits,
-    summarize_seeds,
+    summarize_ways,
     train_model,
 )
 from experiments import ROOT, SEEDS, write_result
@@ -184,7 +184,7 @@ def write(rows: TaskRows) -> None:
     folders = [folder for seed in SEEDS if (folder := model_folder("the recipe", seed, FOLDER)).exists()]
     record = {
         "rows": {"train": len(rows.texts), **count_votes(rows)},
-        "ways": summarize_seeds({name: way.what for name, way in WAYS.items()}, FOLDER, rows),
+        "ways": summarize_ways({name: way.what for name, way in WAYS.items()}, FOLDER, rows),
         "thresholds": score_thresholds(folders, rows),
         "files": rows.files,
     }
