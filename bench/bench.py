@@ -18,7 +18,9 @@ from statistics import median
 from typing import Any
 
 import pandas as pd
-from ways import CPU_ONLY, EXPORT, EXPORT8, MODEL, ONNX, PARTS, device, texts_to_predict
+from common import EXPORT, EXPORT8, MODEL, ONNX, device, texts_to_predict
+from measure import PARTS
+from prediction import CPU_ONLY
 
 from emo_nb.cli import print_table
 from emo_nb.engine.checkpoints import load_config
@@ -104,7 +106,7 @@ def measured(part: str, way: str, size: int, alone: bool) -> dict[str, float]:
     "One measurement, in a process of its own, or where all are in one."
     if not alone:
         return PARTS[part][way](size)
-    command = [sys.executable, str(Path(__file__).with_name("ways.py")), part, way, str(size)]
+    command = [sys.executable, str(Path(__file__).with_name("measure.py")), part, way, str(size)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{part}, {way}, {size} failed:\n{done.stderr[-3000:]}")

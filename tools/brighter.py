@@ -33,7 +33,7 @@ def compare_with_brighter(runs: dict[str, Run], test: pd.DataFrame) -> dict[str,
     rows = rows[[len(labels) == 1 and labels[0] in BRIGHTER for labels in rows.targets]].reset_index(drop=True)
     folders = {name: run.folder for name, run in runs.items()} | {"brighter": train_on_brighter(table)}
     tables = {name: predict_five(folder, rows) for name, folder in folders.items()}
-    on_brighter = (tables[name][rows.corpus == "brighter"] for name in ("goemotions", "empathetic"))
+    on_brighter = {name: table[rows.corpus == "brighter"] for name, table in tables.items()}
     return {
         "test_rows": rows.corpus.value_counts().to_dict(),
         "train_rows": len(table.splits["train"]),
@@ -41,7 +41,11 @@ def compare_with_brighter(runs: dict[str, Run], test: pd.DataFrame) -> dict[str,
         "matrix": {
             name: scores_by_part(one, list(BRIGHTER), one.corpus).to_dict("index") for name, one in tables.items()
         },
-        "paired": {"empathetic over goemotions, on brighter": compare_paired(*on_brighter, list(BRIGHTER))},
+        "paired": {
+            "empathetic over goemotions, on brighter": compare_paired(
+                on_brighter["goemotions"], on_brighter["empathetic"], list(BRIGHTER)
+            )
+        },
         "package": {name: score_package(name, table) for name in ("goemotions28", "ekman7")},
     }
 

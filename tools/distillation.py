@@ -29,7 +29,7 @@ from ship import COARSER, Logits, Splits, grouped, load_task, score
 
 from emo_nb import SoftTargets
 from emo_nb.classifier.soft_targets import LABEL_SHARE
-from emo_nb.config import Config, TrainConfig
+from emo_nb.config import Config, Method, TrainConfig
 from emo_nb.corpora import load_corpus, normalize_text
 from emo_nb.encode import TextDataset, encode_labels
 from emo_nb.evaluate import compute_metrics, fit_temperature, log_loss, prediction_table, probabilities
@@ -50,7 +50,7 @@ class Student:
     "How a student differs from the recipe."
 
     what: str
-    method: str = "finetune"
+    method: Method = "finetune"
     epochs: int = 3
     more_texts: bool = False  # also learns what the teachers say of texts that have none of the task's labels
 
@@ -175,7 +175,7 @@ def save_logits(classifier: TrainedClassifier, folder: Path, splits: Splits) -> 
     "A classifier's logits of dev and test, in its folder."
     logits = {name: classifier.logits(splits[name].text) for name in ("dev", "test")}
     with atomic_file(folder / "logits.npz") as temporary, open(temporary, "wb") as stream:
-        np.savez(stream, **logits)
+        np.savez(stream, **logits)  # type: ignore[arg-type]  # numpy's stubs take every name for its option
 
 
 def read_logits(folder: Path) -> Logits:

@@ -114,7 +114,7 @@ def try_encoder(folder: Path, name: str) -> dict[str, Any]:
 
 def main() -> None:
     started, real = utc_now(), {"all-MiniLM-L6-v2": find_encoder("minilm")}
-    real |= {Path(folder).name: Path(folder) for folder in sys.argv[1:] or [find_mpnet()]}
+    real |= {folder.name: folder for folder in [Path(name) for name in sys.argv[1:]] or [find_mpnet()]}
     logging.getLogger("emo_nb").setLevel("ERROR")
     small = {}
     for family in SMALL:

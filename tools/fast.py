@@ -26,7 +26,7 @@ from safetensors.torch import save_file as save_tensors
 from ship import Splits, adapter_tensors, load_task, make_card, score, write_shipped
 
 from emo_nb import SoftTargets
-from emo_nb.config import TrainConfig
+from emo_nb.config import Method, TrainConfig
 from emo_nb.encode import TextDataset, encode_labels
 from emo_nb.engine.shipped import FAST, FAST_FOLDER, MAX_LENGTH, keep_layers, read_shipped, shipped_checkpoint
 from emo_nb.io.files import atomic_dir
@@ -48,7 +48,7 @@ class Student:
 
     layers: tuple[int, ...]  # of the encoder's layers, those that it keeps, counted from 0
     encoder: str = "minilm"  # six layers; or the model in the package, with its seventh and its output layer
-    method: str = "finetune"
+    method: Method = "finetune"
     rank: int = 16  # of LoRA
 
 
@@ -154,7 +154,7 @@ def ship(name: str, splits: Splits, labels: list[str], files: dict[str, str]) ->
     Temperature and thresholds are fitted on dev after the rounding, so that what is scored is what is shipped.
     """
     student, folder = STUDENTS[name], student_folder(name)
-    settings = {"rank": student.rank, "layers": student.layers}
+    settings: dict[str, Any] = {"rank": student.rank, "layers": student.layers}
     tensors = {
         tensor_name.replace("classifier", FAST): tensor.half()
         for tensor_name, tensor in load_tensors(folder / TRAINED).items()

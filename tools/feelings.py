@@ -82,14 +82,14 @@ def train_and_test(table: Table, train: pd.DataFrame, encoder: str, epochs: int,
     folder = find_encoder(encoder)
     tokenizer = load_tokenizer(folder, MAX_LENGTH)
     choice = table.splits["dev"].sample(CHOICE_ROWS, random_state=seed)
-    sets = [
+    data, choice_data = (
         TextDataset(list(rows.text), tokenizer, encode_labels(rows.targets, table.labels), table.multi_label)
         for rows in (train, choice)
-    ]
+    )
     model = add_lora(new_classifier(folder, table.labels, encoder, seed, table.multi_label))
     with TemporaryDirectory() as checkpoints:
         settings = TrainConfig(encoder=encoder, epochs=epochs)
-        history = fit(model, tokenizer, *sets, Path(checkpoints), settings, seed, show_progress_bar=False)
+        history = fit(model, tokenizer, data, choice_data, Path(checkpoints), settings, seed, show_progress_bar=False)
     classifier = TrainedClassifier(model.merge_and_unload(), tokenizer)
     dev, test = table.splits["dev"], table.splits["test"]
     classifier.calibrate(dev.text, encode_labels(dev.targets, table.labels))
@@ -130,7 +130,9 @@ def main() -> None:
     may_train = not parser.parse_args().kept
     started, tables = utc_now(), {"brighter": read_brighter(), "empathetic": read_prompts()}
     # all prompts last, because they take longest
-    jobs = [(name, size, seed) for seed in SEEDS for name in tables for size in EPOCHS]
+    jobs: list[tuple[str, int | None, int]] = [
+        (name, size, seed) for seed in SEEDS for name in tables for size in EPOCHS
+    ]
     jobs += [(name, None, seed) for name in tables for seed in SEEDS]
     results: dict[str, dict[str, dict[str, list[Any]]]] = {name: {} for name in tables}
     for name, size, seed in jobs:

@@ -16,10 +16,12 @@ import signal
 import tarfile
 import tempfile
 from collections import Counter
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache, partial
 from itertools import islice, takewhile
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from pyarrow.parquet import read_metadata
@@ -169,7 +171,7 @@ COLUMN_NAMES = {"raters": ("text", "joy", "id"), "valid": ("utterance", "context
 COLUMN_NAMES |= {"test-official": ("text", "labels", "id"), "own": ("text", "label", "thread")}
 
 
-def make_case(number: int, folder: Path):
+def make_case(number: int, folder: Path) -> tuple[Callable[[], Any], list[Path]]:
     "The files of a case, written to an empty folder, and a reader that waits to be called."
     dice = random.Random(number)
     for _ in range(dice.choice((1, 1, 1, 1, 1, 1, 2))):
@@ -183,7 +185,7 @@ def make_case(number: int, folder: Path):
         file.write_bytes(data)
     path = folder if dice.random() < 0.1 or len(list(folder.iterdir())) > 1 else file
     columns = COLUMN_NAMES.get(Path(name).stem, ("text", "label", "id"))
-    readers = [
+    readers: list[Callable[[], Any]] = [
         partial(read_corpus, path, dice.choice(TEXT_UNITS), dice.choice(("full", "full", "full", "study"))),
         partial(
             read_table,
@@ -205,7 +207,8 @@ def all_texts(file: Path, column: str | None) -> list[str]:
 
 def rows_and_texts(file: Path, column: str) -> list[str]:
     "Every row is kept or refused; the texts to predict are those of the kept ones, up to the first that is refused."
-    texts, stopped = [], ""
+    texts: list[str] = []
+    stopped = ""
     try:
         texts.extend(iter_texts(file, column))
     except EmoNbError as error:
@@ -302,9 +305,10 @@ def try_case(number: int, folder: Path) -> str:
     return "read"
 
 
-def try_cases(numbers, root: Path) -> Counter:
+def try_cases(numbers: Iterable[int], root: Path) -> Counter[str]:
     "The ends of many cases; a failure names the case and leaves its files."
-    before, ends = signal.signal(signal.SIGALRM, hang), Counter()
+    before = signal.signal(signal.SIGALRM, hang)
+    ends: Counter[str] = Counter()
     for number in numbers:
         folder = root / str(os.getpid())
         try:
@@ -318,7 +322,7 @@ def try_cases(numbers, root: Path) -> Counter:
     return ends
 
 
-def hang(*_):
+def hang(*_: object) -> None:
     raise Hang(f"after {SECONDS} s")
 
 
@@ -329,7 +333,7 @@ def main() -> None:
     started = utc_now()
     root = Path(tempfile.mkdtemp(prefix="emo_nb-fuzz-"))
     batches = [range(i, min(i + 500, first + count)) for i in range(first, first + count, 500)]
-    ends = Counter()
+    ends: Counter[str] = Counter()
     with ProcessPoolExecutor(initializer=faulthandler.enable) as pool, tqdm(total=count, unit="case") as bar:
         try:
             for batch_ends in pool.map(partial(try_cases, root=root), batches):

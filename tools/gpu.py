@@ -98,7 +98,7 @@ def train_on_the_page(options: tuple[str, ...]) -> dict[str, Any]:
 def full_preset() -> tuple[str, ...]:
     "The options of the full preset; with the bundled encoder where its own cannot be had."
     try:
-        find_encoder(Config.from_preset("full").encoder)
+        find_encoder(str(Config.from_preset("full").train.encoder))
     except ModelError as error:
         print(f"{error}; the full preset is run with minilm", flush=True)
         return (*PRESET, "--encoder", "minilm")

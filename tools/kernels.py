@@ -36,8 +36,9 @@ class ForkProvisioner(LocalProvisioner):
     async def launch_kernel(self, cmd: list[str], **options: Any) -> Any:
         "Start the kernel that a command like `python -m ipykernel_launcher -f FILE` would start."
         arguments = cmd[cmd.index("ipykernel_launcher") + 1 :]
-        self.process = ForkedProcess(arguments, options.get("cwd"), options.get("env") or {})
-        self.pid = self.pgid = self.process.pid
+        process = ForkedProcess(arguments, options.get("cwd"), options.get("env") or {})
+        self.process = process  # type: ignore[assignment]  # all that is asked of one of `subprocess`
+        self.pid = self.pgid = process.pid
         return self.connection_info
 
 

@@ -10,7 +10,8 @@ import argparse
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -44,8 +45,8 @@ from emo_nb.study.compare import compare_paired, find_leaks, probe_corpus, score
 from emo_nb.study.results import PROJECT, comparison_table
 from emo_nb.taxonomy import get_task
 
-ALL_SEEDS = {"finetune": SEEDS, "lora": SEEDS}
-ONE_LORA_SEED = {"finetune": SEEDS, "lora": SEEDS[:1]}
+ALL_SEEDS: dict[str, tuple[int, ...]] = {"finetune": SEEDS, "lora": SEEDS}
+ONE_LORA_SEED: dict[str, tuple[int, ...]] = {"finetune": SEEDS, "lora": SEEDS[:1]}
 TASK_SEEDS = {  # the seeds of each method
     "goemotions28": ALL_SEEDS,
     "empathetic32": ALL_SEEDS,
@@ -67,7 +68,8 @@ def compare_methods(task: str) -> None:
     labels, multi_label = first.config["labels"], first.config["multi_label"]
     splits, minilm = load_splits(first), find_encoder("minilm")
     tokenizer = load_tokenizer(minilm, max_length=256)
-    tables, baselines = {}, {}
+    tables: dict[str, pd.DataFrame] = {}
+    baselines: dict[str, Any] = {}
     for kind in BASELINES:
         tables[kind], thresholds = baseline(kind, splits, labels, multi_label, minilm, tokenizer)
         baselines[kind] = compute_metrics(tables[kind], labels, thresholds)
@@ -125,7 +127,7 @@ def compare_splits() -> None:
             split: compute_metrics(table, run.config["labels"])[corpus]["macro_f1"]
             for (split, run), table in zip(runs.items(), pair, strict=True)
         }
-        record["paired"][corpus] = {"rows": len(pair[0]), "scores": scores, **compare_paired(*pair, labels)}
+        record["paired"][corpus] = {"rows": len(pair[0]), "scores": scores, **compare_paired(pair[0], pair[1], labels)}
     write_result("splits", record, started)
 
 
@@ -156,7 +158,7 @@ def compare_corpora() -> None:
         "matrix": {name: scores_on_shared_labels(table, shared) for name, table in held_out.items()},
         "paired": {
             f"both over {name}, on {name}": compare_paired(
-                *(table[table.corpus == name] for table in (held_out[name], held_out["both"])), labels
+                held_out[name][held_out[name].corpus == name], held_out["both"][held_out["both"].corpus == name], labels
             )
             for name in ("goemotions", "empathetic")
         },
@@ -314,10 +316,10 @@ def draw_picture() -> None:
     figure.savefig(ROOT / "nbs/images/goemotions28.png", dpi=150)
 
 
-PARTS = {task: lambda task=task: compare_methods(task) for task in TASK_SEEDS}
+PARTS: dict[str, Callable[[], None]] = {task: partial(compare_methods, task) for task in TASK_SEEDS}
 PARTS |= {"leaks": measure_leaks, "splits": compare_splits, "corpora": compare_corpora, "units": compare_units}
 PARTS |= {"errors": collect_errors, "ablations": measure_choices, "static": measure_static}
-PARTS |= {name: lambda name=name: run_tool(name) for name in TOOLS} | {"picture": draw_picture}
+PARTS |= {name: partial(run_tool, name) for name in TOOLS} | {"picture": draw_picture}
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 from configparser import ConfigParser, SectionProxy
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,9 @@ def render_with_smalldocs(staged: Path) -> None:
     from smalldocs.config import load
     from smalldocs.site import Page, Site
 
+    def in_mathml(maths: re.Match[str], display: str) -> str:
+        return maths[1] + convert(html.unescape(maths[2]), display=display)
+
     class QuartoLike(Site):
         def read(self, src: Any) -> Page:
             "Name a page as nbdev asks: feasibility/01_taxonomy.ipynb becomes feasibility/taxonomy.html."
@@ -140,12 +144,8 @@ def render_with_smalldocs(staged: Path) -> None:
             super().render_page(page)
             if page.env.pop("math", False):
                 for opening, closing, display in ((r"\\\(", r"\\\)", "inline"), (r"\\\[", r"\\\]", "block")):
-                    page.html = re.sub(
-                        rf'(<span class="math \w+">){opening}(.+?){closing}',
-                        lambda m, display=display: m[1] + convert(html.unescape(m[2]), display=display),
-                        page.html,
-                        flags=re.DOTALL,
-                    )
+                    written = re.compile(rf'(<span class="math \w+">){opening}(.+?){closing}', re.DOTALL)
+                    page.html = written.sub(partial(in_mathml, display=display), page.html)
 
     site = QuartoLike(load(staged), quiet=True)
     site.build()
