@@ -130,7 +130,10 @@ class Config:
                 f"there is no setting {unknown[0]!r}; "
                 + (f"did you mean {hint[0]}?" if hint else f"choose one of: {', '.join(known)}")
             )
-        train = replace(changes.pop("train", preset.train), **for_training)
+        given = changes.pop("train", preset.train)
+        if not isinstance(given, TrainConfig):
+            raise ConfigError(f"the settings: train should be a TrainConfig, not {given!r:.40}; give one")
+        train = replace(given, **for_training)
         return replace(preset, **changes, train=train)
 
     @classmethod

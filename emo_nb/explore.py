@@ -80,7 +80,8 @@ def coverage(frame: pd.DataFrame, task: Task) -> pd.DataFrame:
 # %% ../nbs/feasibility/04_explore.ipynb #57e3cedb
 def left_out(frame: pd.DataFrame, task: Task) -> pd.Series:
     "The rows that the task's map leaves out, counted by their own labels."
-    unmapped = [not task.labels_of(labels, corpus) for labels, corpus in zip(frame.labels, frame.corpus, strict=True)]
+    pairs = zip(frame.labels, frame.corpus, strict=True)
+    unmapped = pd.Series([not task.labels_of(labels, corpus) for labels, corpus in pairs], frame.index, dtype=bool)
     return label_counts(frame[unmapped])
 
 # %% ../nbs/feasibility/04_explore.ipynb #668538d5

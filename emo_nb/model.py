@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from .config import TrainConfig
-from .core import Dtype, ModelError, warn_once
+from .core import ConfigError, Dtype, ModelError, warn_once
 from .taxonomy import TASKS
 from emo_nb.engine.checkpoints import (
     Checkpoint,
@@ -37,6 +37,7 @@ from .engine.pooling import added_layer, choose_head, init_mean_pooling, pooling
 from .engine.tokenizers import check_tokenizer, is_decoder, padding_token
 from .engine.weights import check_loading_report, encoder_differences, safetensors_files
 from .engine.shipped import MAX_LENGTH, SHIPPED, SHIPPED_ENCODER, shipped_checkpoint, shipped_encoder
+from .io.files import explain_unwritable
 
 # %% ../nbs/prototype/07_model.ipynb #7cf4514a
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
@@ -255,26 +256,28 @@ def new_trainable_classifier(
 
 # %% ../nbs/prototype/07_model.ipynb #e33a9cde
 def apply_temperature(model: Any, temperature: float) -> None:
-    "Divide a model's logits by the temperature for good, in the weights of its output layer; note it in its config."
+    "Divide a model's logits by the temperature for good, in its output layer; its config has the product of all so far."
     import torch
 
     with torch.no_grad():
         for parameter in output_layer(model).parameters():
             parameter.div_(temperature)
-    model.config.emo_nb_temperature = round(temperature, 4)
+    model.config.emo_nb_temperature = round(temperature * getattr(model.config, "emo_nb_temperature", 1), 4)
 
 # %% ../nbs/prototype/07_model.ipynb #savechk1
 def save_checkpoint(model: Any, tokenizer: Any, folder: str | Path, dtype: Dtype | None = None) -> None:
     """Save a model and its tokenizer as one transformers checkpoint, the weights in a number format, or in their own.
 
-    Raises `ConfigError` for an unknown format. The model itself does not change.
+    Raises `ConfigError` for an unknown format, and where the folder cannot be written. The model itself does not change.
     """
     import torch
 
     check_dtype(dtype)
-    with quiet_transformers():
+    if os.path.isfile(folder):
+        raise ConfigError(f"{folder} is a file; name a folder for the model")
+    with explain_unwritable(folder), quiet_transformers():
         (model if dtype is None else deepcopy(model).to(getattr(torch, dtype))).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
 
 # %% ../nbs/prototype/07_model.ipynb #b08dea06
 def save_model(model: Any, tokenizer: Any, folder: Path) -> Any:

@@ -1,6 +1,7 @@
 """The figures of the project: one palette, one layout, one function for each kind of chart; each returns a Figure."""
 
 from collections.abc import Sequence
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -47,7 +48,7 @@ def plot_counts(counts: pd.Series | pd.DataFrame, title: str) -> "Figure":
     figure = new_figure(height=0.9 + len(frame) * 0.19 * (1 + 0.6 * (frame.shape[1] - 1)))
     axes = figure.subplots()
     height = 0.8 / frame.shape[1]
-    for i, (name, colour) in enumerate(zip(frame.columns, (ACCENT, SECOND, INK), strict=False)):
+    for i, (name, colour) in enumerate(zip(frame.columns, cycle((ACCENT, SECOND, INK)))):
         y = np.arange(len(frame)) + (i - (frame.shape[1] - 1) / 2) * height
         bars = axes.barh(y, frame[name].fillna(0), height, color=colour, label=_legend_text(name))
         axes.bar_label(bars, fmt="{:,.0f}", padding=3, fontsize=7, color=INK)
@@ -111,7 +112,7 @@ def plot_f1(by_label: pd.DataFrame, title: str = "F1 of each emotion") -> "Figur
     wide = wide.sort_values(wide.columns[-1], kind="stable")
     figure = new_figure(height=0.9 + 0.28 * len(wide))
     axes = figure.subplots()
-    for corpus, colour, marker in zip(wide.columns, (SECOND, ACCENT, INK), "os|", strict=False):
+    for corpus, colour, marker in zip(wide.columns, cycle((SECOND, ACCENT, INK)), cycle("os|")):
         name = _legend_text(corpus)
         axes.plot(wide[corpus], np.arange(len(wide)), marker, color=colour, label=name, alpha=0.9, ms=7, mew=2)
     axes.set_yticks(np.arange(len(wide)), [_plain_text(label) for label in wide.index], fontsize=8)
@@ -127,7 +128,7 @@ def plot_calibration(curves: dict[str, pd.DataFrame], title: str = "Stated proba
     figure = new_figure(width=4.6, height=4.2)
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color="0.7", lw=1)
-    for (name, curve), colour, marker in zip(curves.items(), (SECOND, ACCENT), "os", strict=False):
+    for (name, curve), colour, marker in zip(curves.items(), cycle((SECOND, ACCENT, INK)), cycle("os|")):
         label = f"{_legend_text(name)}: error {calibration_error(curve):.3f}"
         axes.plot(curve.probability, curve.share, marker=marker, ms=4, color=colour, label=label)
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="stated probability", ylabel="observed share")

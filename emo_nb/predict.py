@@ -27,6 +27,7 @@ from .engine.memory import is_out_of_memory, release_memory
 from .engine.onnx_engine import BACKEND as ONNX_BACKEND
 from .engine.onnx_engine import OnnxCheckpoint, is_export, open_export
 from .evaluate import choose_thresholds, fit_temperature, probabilities
+from .io.rows import repair_surrogates
 from .model import apply_temperature, find_classifier, save_checkpoint
 
 if TYPE_CHECKING:
@@ -86,12 +87,7 @@ def check_texts(texts: str | Iterable[str]) -> list[str]:
             f"{len(wrong)} of {len(entries)} entries are not texts, at position {shown}; drop or replace them"
         )
     # a subclass, such as numpy's, becomes a plain string
-    return [str.__str__(text) if text.isascii() else _repair_surrogates(text) for text in entries]
-
-
-def _repair_surrogates(text: str) -> str:
-    "The text with surrogate pairs joined, and U+FFFD in place of an unpaired surrogate."
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return [repair_surrogates(str.__str__(text)) for text in entries]
 
 # %% ../nbs/prototype/10_predict.ipynb #7b6580f4
 MAX_LENGTH = 512  # tokens of one text
@@ -107,6 +103,7 @@ def tokenize_texts(texts: list[str], tokenizer: Any, max_length: int) -> list[li
             cut = token_ids([texts[i] for i in long], tokenizer, truncation=True, max_length=max_length)
             for i, row in zip(long, cut, strict=True):
                 ids[i] = row
+        ids = [row or [tokenizer.pad_token_id] for row in ids]  # an empty text, where no special token is added
     with one_length_warning() as counts:
         counts.update(texts=len(texts), truncated=len(long))
         counts["max_length"] = max_length
@@ -304,6 +301,10 @@ class TextScorer:
         self.backends = backends or choose_backends(device, dtype)
         self.device, self.dtype, self.long_texts = device, dtype, long_texts
         self.max_length = min(tokenizer.model_max_length, MAX_LENGTH)
+        if long_texts == "windows" and not getattr(tokenizer, "is_fast", True):
+            raise ModelError(
+                "this model's tokenizer is written in Python and makes no windows; read the texts truncated"
+            )
         self._prepared = PreparedModels(checkpoint)
 
     def logits(

@@ -9,10 +9,12 @@ __all__ = ['Examples', 'first_turns', 'is_own_table', 'corpus_at', 'load_example
 # %% ../nbs/prototype/11_run.ipynb #95048a1d
 import logging
 import os
+import re
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -80,12 +82,20 @@ def corpus_at(data: str) -> str | None:
     try:
         name, content = next(read_files(place))
         with open_table(name, content) as table:
-            first = next(table.rows, None) if table.columns is None else None
-            columns = set(table.columns or (first.cells if first and first.cells else ()))
+            first = next(table.rows, None)
+            cells = first.cells if first and first.cells else {}
+            row = dict(cells) if table.columns is None else dict(zip_longest(table.columns, cells))
     except DataError:  # whoever reads it says what is wrong with it
         return None
-    forms = [form for form, (known, _) in FORMS.items() if known <= columns]
+    forms = [form for form, (known, _) in FORMS.items() if known <= set(row)]
+    if forms == ["GoEmotions, official splits"] and not _is_official_row(row):
+        return None
     return None if not forms else "goemotions" if forms[0].startswith("GoEmotions") else "empathetic"
+
+
+def _is_official_row(row: Mapping[Any, Any]) -> bool:
+    "Whether a row of text, labels and id is GoEmotions': many tables have such columns; its labels are numbers, its ids not."
+    return bool(re.fullmatch(r"[\[\]\d,\s]+", str(row["labels"]))) and not str(row["id"]).isdigit()
 
 # %% ../nbs/prototype/11_run.ipynb #b4f2cb12
 def load_examples(config: Config) -> Examples:
@@ -251,23 +261,32 @@ def _split_and_count(rows: pd.DataFrame, task: Task, config: Config) -> tuple[di
     if how == "study":  # the study balanced first, then split
         rows = left_out.count("capped", rows, balance(rows, labels=task.capped, seed=config.seed))
     splits = split_rows(rows, how, config.seed)
-    left_out["leaks"] = len(rows) - sum(map(len, splits.values()))
+    lost = rows.drop(pd.concat(splits.values()).index)
+    known = set(splits["train"].targets.explode())
+    left_out["unknown"] = sum(how == "given" and not set(labels) <= known for labels in lost.targets)
+    left_out["leaks"] = len(lost) - left_out["unknown"]
     if "prompt" in set(rows.role):  # first turns are there to learn from only
         for name in ("dev", "test"):
-            splits[name] = left_out.count("turns", splits[name], splits[name][splits[name].role == "prompt"])
+            splits[name] = left_out.count("turns", splits[name], splits[name][~_are_turns(splits[name])])
     if how != "study":
         balanced = balance(splits["train"], labels=task.capped, seed=config.seed)
         left_out.count("capped", splits["train"], balanced)
         splits["train"] = left_out.count("repeats", balanced, deduplicate(balanced))
     if config.first_turns_only:
         turns = splits["train"].sort_index()
-        first = turns[(turns.role == "comment") | ~turns.duplicated(["corpus", "group"])]
+        later = turns[_are_turns(turns)].duplicated(["corpus", "group"])
+        first = turns.drop(later[later].index)
         splits["train"] = left_out.count("turns", turns, first)
     for name in SPLITS:
         if (size := getattr(config, f"{name}_rows_per_label")) is not None:
             splits[name] = left_out.count(name, splits[name], sample_per_label(splits[name], size, config.seed))
     _check_splits(splits, how)
     return splits, left_out
+
+
+def _are_turns(rows: pd.DataFrame) -> pd.Series:
+    "Which rows are one person's part of a conversation: no comment, no prompt, no whole dialogue."
+    return rows.role.isin(("speaker", "listener"))
 
 # %% ../nbs/prototype/11_run.ipynb #085f1071
 def _check_splits(splits: dict[str, pd.DataFrame], how: str) -> None:
@@ -336,6 +355,7 @@ def _log_record(record: dict[str, Any], splits: dict[str, pd.DataFrame], left_ou
 
 
 _REASONS = {  # why rows are left out, and the option that changes it
+    "unknown": "dev or test rows with a label that train lacks (--split group splits anew)",
     "leaks": "train or dev rows whose text also occurs in dev or test",
     "capped": "rows of a label beyond the 10,000 to which its training rows are limited",
     "repeats": "train rows with the text and the labels of another train row",

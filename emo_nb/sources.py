@@ -58,8 +58,8 @@ REMOTE_FILES = {
 }
 
 # %% ../nbs/feasibility/02_sources.ipynb #aa1a1c44
-def download_corpus(corpus: str, folder: Path | None = None) -> Path:
-    """Download the official files of a corpus into `folder` (default: the cache), and return the folder.
+def download_corpus(corpus: str) -> Path:
+    """Download the official files of a corpus into the cache, and return its folder.
 
     Files that are there with the right SHA-256 stay. Raises `UnreachableError` where no server answers (or
     `EMO_NB_OFFLINE` is set), `SourceError` where a file cannot be had or written, or has another SHA-256.
@@ -68,7 +68,7 @@ def download_corpus(corpus: str, folder: Path | None = None) -> Path:
         raise UnreachableError(
             "EMO_NB_OFFLINE is set, so nothing is downloaded; unset it, or name a folder with the corpora in EMO_NB_DATA"
         )
-    folder = folder or cache_dir()
+    folder = cache_dir()
     for remote in REMOTE_FILES[corpus]:
         download(remote.url, remote.sha256, folder / remote.name)
     return folder
@@ -168,9 +168,10 @@ def resolve_path(path: str | Path) -> Path:
 
     Raises `SourceError` where there is none, and what `local_copy` raises.
     """
-    if is_remote(path) or (glob.has_magic(str(path)) and not os.path.exists(path)):
-        return local_copy(path, cache_dir() / "places")
-    path = download_dataset(str(path)) if str(path).startswith(("hf:", "kaggle:")) else Path(os.path.expanduser(path))
-    if not os.path.exists(path):
-        raise SourceError(f"{path} does not exist; give the path of a file or folder with the data")
-    return path
+    place = str(path) if is_remote(path) else os.path.expanduser(str(path))
+    if is_remote(place) or (glob.has_magic(place) and not os.path.exists(place)):
+        return local_copy(place, cache_dir() / "places")
+    found = download_dataset(place) if place.startswith(("hf:", "kaggle:")) else Path(place)
+    if not os.path.exists(found):
+        raise SourceError(f"{found} does not exist; give the path of a file or folder with the data")
+    return found

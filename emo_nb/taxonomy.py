@@ -105,7 +105,7 @@ class Task:
     keep_unlabelled: bool = False  # do texts without any label count, as examples that have none of the labels?
 
     def __post_init__(self) -> None:
-        if len(set(self.labels)) < 2:
+        if len(set(self.labels)) < (1 if self.multi_label else 2):
             raise ConfigError(
                 f"task {self.name!r} needs at least two different labels, not {list(self.labels)}; add some"
             )
@@ -165,7 +165,7 @@ def get_task(name: str) -> Task:
     return TASKS[name]
 
 # %% ../nbs/feasibility/01_taxonomy.ipynb #994ed103
-def custom_task(labels: Iterable[tuple[str, ...]], corpus: str, name: str = "custom") -> Task:
+def custom_task(labels: Iterable[tuple[str, ...]], corpus: str) -> Task:
     """A task from the labels of the user's own table (one tuple a row): multi-label where a row has several, or none.
 
     A row without a label is kept as an example that has none of them. Raises `DataError` for fewer than two labels, or
@@ -187,4 +187,4 @@ def custom_task(labels: Iterable[tuple[str, ...]], corpus: str, name: str = "cus
         raise DataError(f"{corpus!r} has a label called {joined[0]!r}, {why}; rename it, or map it with --map")
     several = any(len(set(row)) != 1 for row in rows)
     identity = {label: label for label in names}
-    return Task(name, names, several, {corpus: identity}, keep_unlabelled=several)
+    return Task("custom", names, several, {corpus: identity}, keep_unlabelled=several)

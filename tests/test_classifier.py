@@ -2,10 +2,12 @@
 
 import asyncio
 import inspect
+import os
 import pickle
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import joblib
 import numpy as np
@@ -30,11 +32,13 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import estimator_checks
 from sklearn.utils.class_weight import compute_class_weight
 from test_train import OTHERS, WORDS
+from transformers import ByT5Tokenizer
 
 from emo_nb import ConfigError, DataError, EmotionClassifier, ModelError, TextError, TrainConfig
 from emo_nb.classifier import NotFittedError
 from emo_nb.classifier.loss_weights import loss_weights
 from emo_nb.engine.label_forms import read_labels
+from emo_nb.predict import TrainedClassifier
 from emo_nb.train import weighted_loss
 
 
@@ -161,6 +165,14 @@ def test_several_labels_a_row_are_read_from_lists_and_tables(given):
 def test_a_matrix_without_names_has_numbered_labels(kind):
     labels = read_labels(kind([[0, 1], [1, 1], [0, 0]]))
     assert labels.classes.tolist() == [0, 1] and labels.multi_label and labels.matrix.sum() == 3
+
+
+def test_a_tables_columns_are_found_by_their_names_also_where_these_are_numbers():
+    classes = read_labels(pd.DataFrame({1: [1, 0], 0: [0, 1]})).classes
+    assert classes.tolist() == [1, 0]
+    swapped = pd.DataFrame({0: [0, 1], 1: [1, 0]})
+    assert read_labels(swapped, classes=classes).matrix.tolist() == [[1, 0], [0, 1]]
+    assert read_labels(swapped.to_numpy(), classes=classes).matrix.tolist() == [[0, 1], [1, 0]]
 
 
 def test_whether_a_text_may_have_several_labels_can_be_said():
@@ -357,6 +369,12 @@ def test_windows_read_what_truncation_leaves_out():
     assert (left_out[0] > 10).all() and (left_out[1] == 0).all()
 
 
+def test_a_tokenizer_that_makes_no_windows_is_refused():
+    trained = TrainedClassifier.from_pretrained("goemotions28")
+    with refusal(ModelError, "makes no windows"):
+        TrainedClassifier(trained.checkpoint, ByT5Tokenizer(), long_texts="windows")
+
+
 def test_how_windows_are_pooled_is_chosen_on_dev():
     long = [f"{' '.join(OTHERS * 3)} {text}" for text in TEXTS]
     classifier = EmotionClassifier("minilm", epochs=1, max_length=32, long_texts="windows").fit(long, LABELS)
@@ -371,6 +389,10 @@ def test_an_evaluation_has_scores_with_intervals_and_a_figure(single, several):
     assert list(result.by_label.index) == sorted(WORDS) and result.by_label.support.sum() == 80
     assert result.plot().axes
     assert "threshold" in several.evaluate(OTHER_TEXTS, [[label] for label in OTHER_LABELS]).by_label
+    one_kind = single.evaluate(
+        OTHER_TEXTS[:8] + OTHER_TEXTS[-8:], [OTHER_LABELS[0]] * 16
+    )  # some are predicted otherwise
+    assert list(one_kind.by_label.index) == [OTHER_LABELS[0]] and one_kind.plot().axes
 
 
 # Bad input
@@ -406,6 +428,12 @@ MISTAKES = {
         "'a'",
     ),
     "no names": (lambda: fit(labels=pd.DataFrame({"": [0, 1] * 6, "b": [1, 0] * 6})), DataError, "column 0", "no name"),
+    "joined column": (
+        lambda: fit(labels=pd.DataFrame({"a|b": [0, 1] * 6, "c": [1, 0] * 6})),
+        DataError,
+        "'a|b'",
+        "rename",
+    ),
     "reserved": (lambda: fit(labels=["text", "joy"] * 6), ModelError, "'text'", "rename"),
     "groups": (lambda: fit(groups=["one"] * 12), DataError, "one group"),
     "short groups": (lambda: fit(groups=[1, 2]), DataError, "12 texts, but the number of groups is 2"),
@@ -453,9 +481,24 @@ def test_impossible_thresholds_and_labels_are_refused(single, several):
         single.evaluate(["x"], [["joy", "fear"]])
     with refusal(DataError, "the columns a, the model anger"):
         several.score(["x"], pd.DataFrame({"a": [1]}))
+    with refusal(DataError, "no row has a label"):
+        several.evaluate(["x", "y"], [[], []])
+    with refusal(DataError, "there are 2 rows", "(1,)"):
+        single.score(["x", "y"], ["joy", "joy"], sample_weight=[1])
 
 
 def test_the_progress_bar_shows_in_a_terminal_and_never_in_a_pipe():
     code = "from test_classifier import fit, QUICK; fit(settings=QUICK)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd="tests", check=True)
     assert done.stdout == "" and "%|" not in done.stderr
+    screen, terminal = pytest.importorskip("pty").openpty()
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=terminal, cwd="tests"
+    ) as process:
+        os.close(terminal)
+        with suppress(OSError):  # Linux's way to say that nobody writes any more
+            shown = b""
+            while chunk := os.read(screen, 2**16):
+                shown += chunk
+        os.close(screen)
+        assert b"epoch 1" in process.stdout.read() and b"100%|" in shown

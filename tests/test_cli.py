@@ -5,6 +5,7 @@ import io
 import json
 import os
 import subprocess
+import tarfile
 from pathlib import Path
 
 import pandas as pd
@@ -166,6 +167,24 @@ def test_explore_prints_counts_and_writes_tables_and_figures(emo, reading):
     assert {f"{name}.png" for name in ("label_counts", "lengths")} <= set(os.listdir("new/tables"))
 
 
+def test_explore_counts_a_file_that_has_test_rows_alone(emo, official, here):
+    code, out, err = emo("explore", "--corpus", "goemotions", "--data", official / "test.tsv", "--out", "tables")
+    assert code == 0, err
+    assert "no training rows" in out and (here / "tables" / "lengths.png").exists()
+
+
+def test_a_pattern_may_begin_at_home(emo, tiny, here, monkeypatch):
+    monkeypatch.setenv("HOME", str(here))
+    write_own(here / "moods-1.csv", ("anger", "joy"))
+    code, _, err = emo(
+        "predict", "--model", tiny.folder, "--file", "~/moods-*.csv", "--text-col", "text", "--out", "out.CSV"
+    )
+    assert code == 0, err
+    assert len(pd.read_csv("out.CSV")) == 24
+    code, out, err = emo("explore", "--data", "~/moods-*.csv", *OWN)
+    assert code == 0 and "24 rows" in out, err
+
+
 def test_info_and_predict_take_the_newest_run(emo, tiny, here):
     code, out, _ = emo("info")
     assert code == 0
@@ -198,6 +217,8 @@ def spoilt(here, tiny):
     (here / "empty.csv").write_text("")
     for name in ("broken.parquet", "cut.tar.gz"):
         (here / name).write_bytes(b"\x1f\x8bPAR1 and so on")
+    with tarfile.open(here / "texts.tar", "w") as archive:
+        archive.add(here / "novel.txt", "novel.txt")
     (here / "latin1.txt").write_bytes("caf\xe9\n".encode("latin-1"))
     write_own(here / "own.csv", ("anger", "bliss"))
     write_own(here / "one.csv", ("anger",))
@@ -255,6 +276,18 @@ MISTAKES = {
     "a text as an answer": (("predict", "--model", "tiny", "hello", "--out", LONG), "I am so happy"),
     "no Parquet file": (("predict", "--model", "tiny", "--file", "broken.parquet"), "broken.parquet"),
     "a folder of texts": (("predict", "--model", "tiny", "--file", "folder", "--out", "x.csv"), "folder"),
+    "an ending without a format": (("predict", "--model", "tiny", "hello", "--out", "x.json"), "x.json", ".jsonl"),
+    "a compressed answer": (("predict", "--model", "tiny", "hello", "--out", "x.csv.gz"), "x.csv.gz", "--format"),
+    "an archive of texts": (
+        ("predict", "--model", "tiny", "--file", "texts.tar", "--out", "x.csv"),
+        "tar archive",
+        "unpack",
+    ),
+    "a pattern at home": (
+        ("predict", "--model", "tiny", "--file", "~/nowhere-*.csv", "--out", "x.csv"),
+        "nowhere-*.csv",
+    ),
+    "a text as an evaluated model": (("evaluate", LONG, "--data", "own.csv", *OWN), "I am so happy"),
     "answer below a file": (("predict", "--model", "tiny", "hello", "--out", "novel.txt/x"), "novel.txt/x"),
     "answer onto a folder": (("predict", "--model", "tiny", "hello", "--out", "folder"), "folder"),
     "a pipe of texts": (("predict", "--model", "tiny", "--file", "pipe", "--out", "x.csv"), "pipe is not a file"),

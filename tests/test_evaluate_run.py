@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from helpers import check_mistake, official_rows, plain, write_official, write_own
+from helpers import change_json, check_mistake, official_rows, plain, write_official, write_own
+from test_foreign_models import small
 
 from emo_nb import Config, evaluate_run, open_run, run_experiment
 from emo_nb.evaluate import compute_metrics
@@ -61,6 +62,14 @@ def test_a_model_of_the_package_is_scored_on_a_table_or_on_the_test_rows_of_a_co
     assert len(table) == sum(line.split("\t")[1] != "" for line in (official / "test.tsv").read_text().splitlines())
     assert compute_metrics(table, classifier.labels, classifier.thresholds)["goemotions"]["macro_f1"] > 0.5
     assert "the test rows are scored" in caplog.text
+
+
+def test_a_model_of_one_label_is_scored_on_a_table(here):
+    folder = small(here / "one", "bert", num_labels=1, id2label={0: "joy"}, label2id={"joy": 0})
+    change_json(folder / "config.json", problem_type="multi_label_classification")
+    (here / "own.csv").write_text('text,label\nso glad,"[""joy""]"\nso sad,[]\nhm,[]\nhooray,"[""joy""]"\n')
+    table, classifier = evaluate_run(folder, "own.csv", "text", "label", show_progress_bar=False)
+    assert classifier.labels == ["joy"] and len(table) == 4
 
 
 def test_the_command_prints_the_scores_says_what_is_left_out_and_writes_json(feelings, moods, emo):

@@ -11,7 +11,7 @@ import pytest
 from helpers import python, refusal
 from test_foreign_models import small
 
-from emo_nb import ConfigError, ModelError
+from emo_nb import ConfigError, EmotionClassifier, ModelError
 from emo_nb.engine import onnx_export
 from emo_nb.engine.onnx_export import INPUTS, TOLERANCE, export_onnx, sample_texts
 from emo_nb.predict import TrainedClassifier
@@ -222,6 +222,21 @@ def test_an_exported_folder_is_a_classifier_like_the_one_it_was_made_from(classi
     assert np.abs(windows - expected).max() < most
     said = python(OPENED, folder).splitlines()
     assert said[1:] == ["True", "2"] and len(said[0].split(";")) == 2
+
+
+def test_an_export_answers_with_the_labels_and_the_windows_of_the_model(classifiers, tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx_export, "N_CALIBRATION", 16)
+    original = classifiers["one"]
+    monkeypatch.setattr(original.config, "emo_nb_classes", list(range(len(original.labels))), raising=False)
+    monkeypatch.setattr(original.config, "emo_nb_window_pooling", "max", raising=False)
+    export_onnx(original, tmp_path / "export", texts=TEXTS)
+    opened = EmotionClassifier.from_pretrained(tmp_path / "export", long_texts="windows")
+    whole = EmotionClassifier.from_trained(
+        TrainedClassifier(original.checkpoint, original.tokenizer, long_texts="windows")
+    )
+    assert opened.classes_.tolist() == list(range(len(original.labels)))
+    assert opened.predict(TEXTS).tolist() == whole.predict(TEXTS).tolist()
+    assert np.abs(opened.predict_proba(TEXTS) - whole.predict_proba(TEXTS)).max() < TOLERANCE
 
 
 def test_an_export_whose_files_do_not_belong_together_is_refused(exports, here):

@@ -162,6 +162,19 @@ def test_files_called_train_and_test_are_kept_apart(here):
     pd.testing.assert_frame_equal(again.rows, examples.rows)
 
 
+def test_a_table_with_the_columns_of_goemotions_is_told_from_it_by_its_rows(here, official, emo):
+    header = "id,text,labels\n"
+    for name, cells in (("words.csv", ("joy", "anger")), ("numbers.csv", ("0", "1"))):
+        (here / name).write_text(header + "".join(f"{i},text {i},{cells[i % 2]}\n" for i in range(30)))
+        code, out, err = emo("explore", "--data", name)
+        assert code == 0 and "30 read, 0 refused" in out and f"{cells[1]}  " in out, err
+        assert "admiration" not in out
+    comments = pd.read_csv(official / "train.tsv", sep="\t", header=None, names=["text", "labels", "id"]).head(30)
+    comments.to_csv("comments.csv", index=False)
+    code, out, err = emo("explore", "--data", "comments.csv")
+    assert code == 0 and "GoEmotions, official splits" in out, err
+
+
 def test_rows_of_several_labels_are_said_where_one_counts(here, tiny, emo):
     (here / "two.csv").write_text("text,label\nso glad,joy|love\nso sad,sadness\nwhat,pride|joy|fear\n")
     code, _, err = emo("evaluate", tiny.folder, "--data", "two.csv", *OWN)

@@ -11,7 +11,8 @@ from huggingface_hub import ModelCard, parse_eval_result_entries
 from test_classifier import LABELS, OTHER_LABELS, OTHER_TEXTS, QUICK, TEXTS
 from test_foreign_models import small
 
-from emo_nb import EmotionClassifier, ModelError
+from emo_nb import ConfigError, EmotionClassifier, ModelError
+from emo_nb.predict import TrainedClassifier
 from emo_nb.report import model_card
 
 DATASET = "google-research-datasets/go_emotions"
@@ -24,6 +25,26 @@ def published(tmp_path_factory):
     classifier = EmotionClassifier(**QUICK).fit(TEXTS[:80], LABELS[:80])
     classifier.save_pretrained(folder, classifier.evaluate(OTHER_TEXTS, OTHER_LABELS), dataset=DATASET)
     return classifier, folder
+
+
+def test_what_cannot_be_written_is_said_and_a_file_in_the_way_is_kept(published, tmp_path):
+    classifier, _ = published
+    (tmp_path / "file").write_text("kept")
+    with refusal(ConfigError, "file is a file"):
+        classifier.save_pretrained(tmp_path / "file")
+    with refusal(ConfigError, "cannot be written"):
+        classifier.save_pretrained(tmp_path / "file" / "below")
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_a_second_calibration_is_added_to_the_first_in_what_is_noted(tmp_path):
+    trained = TrainedClassifier.from_pretrained("goemotions28")
+    texts, before = OTHER_TEXTS[:40], trained.logits(OTHER_TEXTS[:40])
+    raw = before * trained.config.emo_nb_temperature
+    truth = np.zeros((40, 28), int)
+    truth[np.arange(40), before.argmax(axis=1)] = 1
+    trained.calibrate(texts, truth)
+    np.testing.assert_allclose(trained.logits(texts) * trained.config.emo_nb_temperature, raw, rtol=1e-3, atol=1e-3)
 
 
 def test_the_card_and_the_scores_are_what_the_hub_reads(published):

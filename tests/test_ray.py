@@ -224,6 +224,17 @@ def test_a_row_without_a_text_ends_the_work_and_finished_parts_are_kept(tiny, he
         predict_on_ray(classifier, "gap.parquet", "out", show_progress_bar=False)
 
 
+@pytest.mark.cluster
+def test_a_cluster_without_a_core_for_a_worker_is_named(tiny, here, texts):
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    try:
+        with refusal(ConfigError, "no machine of the cluster has a core"):
+            predict_on_ray(tiny.folder, "texts", "out", address=cluster.address, show_progress_bar=False)
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
 @pytest.mark.parametrize(
     "options, culprits",
     [

@@ -283,6 +283,14 @@ def test_labels_are_shown_as_they_are_in_figures():
         assert None not in texts and set(expected) <= set(texts), name
 
 
+def test_no_column_and_no_curve_is_left_out_of_a_figure():
+    bins = pd.DataFrame({"probability": [0.5], "share": [0.5], "count": [3]})
+    names = ["one", "two", "three", "four"]
+    assert set(names) <= set(texts_of(plot_counts(pd.DataFrame({name: [1] for name in names}, ["joy"]), "")))
+    curves = texts_of(plot_calibration(dict.fromkeys(names, bins)))
+    assert {f"{name}: error 0.000" for name in names} <= set(curves)
+
+
 def test_figures_and_cards_that_cannot_be_written_cost_nothing_else(tiny, tmp_path, caplog):
     history = pd.read_csv(tiny.folder / "history.csv")
     folder = tmp_path / "run"
@@ -396,6 +404,31 @@ def test_prompts_are_trained_on_with_first_turns_and_tested_alone():
     turns = splits["train"][splits["train"].role == "speaker"]
     assert set(turns.text) <= set(load_corpus("empathetic").frame.groupby("group").text.first())
     assert not set(turns.group) & {*splits["dev"].group, *splits["test"].group}
+
+
+def test_comments_stay_in_every_split_where_conversations_are_read_by_their_prompts():
+    config = Config.from_preset("small", text_unit="prompt")
+    examples = load_examples(config)
+    splits = make_splits(examples.rows, examples.task, config)
+    assert set(splits["train"].role) == {"prompt", "comment", "speaker"}  # first turns, as the large preset has them
+    for name in ("dev", "test"):
+        assert set(splits[name].role) == {"prompt", "comment"}
+    turns = splits["train"][splits["train"].role == "speaker"]
+    assert not turns.duplicated("group").any()
+
+
+def test_rows_with_a_label_that_train_lacks_are_counted_as_such(tmp_path, caplog):
+    rows = [("train", f"a fine day {i}", "ab"[i % 2]) for i in range(8)] + [
+        ("dev", "so and so", "a"),
+        ("dev", "hm", "b"),
+    ]
+    rows += [("test", "well", "a"), ("test", "oh", "b"), ("test", "quite new", "c")]
+    pd.DataFrame(rows, columns=["split", "text", "label"]).to_csv(tmp_path / "own.csv", index=False)
+    config = Config.from_preset("tiny", data=str(tmp_path / "own.csv"), encoder="minilm", out=str(tmp_path / "run"))
+    with caplog.at_level("INFO"):
+        run_experiment(config)
+    assert "1: dev or test rows with a label that train lacks" in caplog.text
+    assert "whose text also occurs" not in caplog.text
 
 
 @pytest.mark.parametrize("missing", ["config.json", "metrics.json", "predictions.csv", "scores.csv", "model"])

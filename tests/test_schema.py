@@ -245,6 +245,8 @@ def test_a_setting_of_any_type_is_refused_by_name_or_can_be_written_down(kind):
                 check_sentence(error)
             else:
                 assert Config.from_record(json.loads(json.dumps(config.to_record()))) == config
+    with refusal(ConfigError, "train should be a TrainConfig"):
+        Config.from_preset("small", train={"epochs": 2})
 
 
 def test_a_machine_of_another_kind_is_shown_beside_those_of_the_project(tmp_path, monkeypatch):

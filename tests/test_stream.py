@@ -177,6 +177,13 @@ def test_a_name_that_no_file_has_or_can_have_is_refused_in_a_sentence_wherever_i
         assert estimate_rows(name + ending) == 0
 
 
+def test_a_model_in_bfloat16_predicts_a_file(emo, tiny, here, table):
+    TrainedClassifier.from_pretrained(tiny.folder).save_pretrained(here / "half", dtype="bfloat16")
+    code, _, err = emo("predict", "--model", "half", "--file", table, "--text-col", "text", "--out", "out.csv")
+    assert code == 0, err
+    assert len(pd.read_csv("out.csv")) == 200
+
+
 def test_a_file_is_never_predicted_into_itself(emo, tiny, here, table):
     before = table.read_bytes()
     (here / "link.csv").symlink_to(table)

@@ -176,6 +176,11 @@ def test_names_of_numbers_are_read_from_a_file(tmp_path, content):
         read_label_names("nowhere.txt")
 
 
+def test_names_of_numbers_may_be_many():
+    names = [f"emotion number {i}" for i in range(32)]
+    assert list(read_label_names(",".join(names)).values()) == names
+
+
 def test_whether_a_comma_separates_labels_does_not_depend_on_the_rows_that_were_drawn(tmp_path):
     splits = official_rows()
     every = [(text, [GOEMOTIONS[int(i)] for i in ids.split(",")]) for part in splits.values() for text, ids, _ in part]

@@ -155,6 +155,26 @@ def test_half_a_character_in_json_is_replaced_and_a_whole_one_put_together(emo, 
     assert rows_in(form, (here / f"out{form}").read_bytes()) == ["so \ufffd sad", "😀", "\ufffd"]
 
 
+@pytest.mark.parametrize("form", [".csv", ".parquet"])
+def test_halves_of_characters_in_other_columns_are_replaced_too(emo, tiny, here, form):
+    row = r'{"text": "so sad", "note": "cut \ud83d", "tags": ["\udc00"], "n\ud800": 1}'
+    (here / "in.jsonl").write_text(row + "\n")
+    code, _, err = emo("predict", "--model", tiny.folder, "--file", "in.jsonl", "--out", f"out{form}")
+    assert code == 0, err
+    kept = (pd.read_csv if form == ".csv" else pd.read_parquet)(here / f"out{form}").iloc[0]
+    assert (kept["note"], kept["tags"], kept["n\ufffd"]) == ("cut \ufffd", '["\ufffd"]', 1)
+
+
+def test_an_empty_text_has_a_row_where_the_tokenizer_adds_no_token_of_its_own(tmp_path):
+    folder = small(tmp_path / "gpt2", "gpt2")
+    classifier = TrainedClassifier.from_pretrained(folder)
+    tokenizer = classifier.tokenizer
+    tokenizer.backend_tokenizer.post_processor = None  # as that of GPT-2 and its kin, which adds nothing
+    assert tokenizer("")["input_ids"] == []
+    together = classifier.predict_proba(["", "I am so glad"])
+    np.testing.assert_allclose(classifier.predict_proba(""), together[:1], atol=1e-5)
+
+
 @pytest.mark.parametrize("form", ["table", "csv", "jsonl"])
 def test_odd_texts_as_arguments_have_a_row_each(emo, tiny, form):
     texts = [text for text in KEPT if "\x00" not in text and len(text) < 10_000]  # what a shell can pass

@@ -27,7 +27,7 @@ from ..predict import (
     one_length_warning,
 )
 from .examples import NAME, Examples, check_can_learn, hold_out, log_examples, read_eval_set, read_examples
-from .loss_weights import loss_weights
+from .loss_weights import check_sample_weight, loss_weights
 from .soft_targets import TrainingSet, Teacher, make_training_set
 
 if TYPE_CHECKING:
@@ -51,10 +51,9 @@ class Evaluation:
 
     def plot(self) -> "Figure":
         "The F1 of each label as a figure."
-        from ..evaluate import label_scores
         from ..plots import plot_f1
 
-        return plot_f1(label_scores(self.predictions, list(self.by_label.index)))
+        return plot_f1(pd.concat({NAME: self.by_label}, names=["corpus"]))
 
     def _repr_html_(self) -> str:
         return self.overall.round(3).to_html() + self.by_label.round(3).to_html()
@@ -318,9 +317,9 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):
     def score(self, texts: Iterable[str], labels: Any, sample_weight: Iterable[float] | None = None) -> float:
         "Accuracy: the share of texts whose labels are all right, and no other given."
         examples = read_examples(texts, labels, None, classes=self._known_classes())
+        weights = None if sample_weight is None else check_sample_weight(sample_weight, len(examples.texts))
         predicted = decide_labels(self.predict_proba(examples.texts), self.thresholds)
-        right = (predicted == examples.labels.matrix).all(axis=1)
-        return float(np.average(right, weights=None if sample_weight is None else list(sample_weight)))
+        return float(np.average((predicted == examples.labels.matrix).all(axis=1), weights=weights))
 
     def evaluate(self, texts: Iterable[str], labels: Any, groups: Iterable[Any] | None = None) -> Evaluation:
         """Scores on labelled texts that chose nothing, with 95 % intervals; the bootstrap draws whole groups.
@@ -331,6 +330,8 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):
         examples = read_examples(texts, labels, None, groups, self._known_classes())
         if not trained.multi_label and len(wrong := np.flatnonzero(examples.labels.matrix.sum(axis=1) != 1)):
             raise DataError(f"row {wrong[0]} has not exactly one label, as this model's texts have; correct or drop it")
+        if not examples.labels.matrix.any():
+            raise DataError("no row has a label, so there is nothing to score; give some that have one")
         proba = self.predict_proba(examples.texts)
         table = prediction_table(examples.frame(), proba, trained.labels, trained.thresholds)
         metrics = compute_metrics(table, trained.labels, trained.thresholds)[NAME]

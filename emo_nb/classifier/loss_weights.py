@@ -10,12 +10,12 @@ from ..engine.label_forms import Labels
 
 
 def loss_weights(labels: Labels, class_weight: Any, sample_weight: Iterable[float] | None) -> np.ndarray | None:
-    """How much each row, (n_rows,), or each label of each row, (n_rows, n_labels), counts in the loss; mean of rows 1.
+    """How much each row, (n_rows,), or each label of each row, (n_rows, n_labels), counts in the loss.
 
-    A single-label row has the weight of its label. In a multi-label task a label's weight is that of its positive rows,
+    The mean of `sample_weight` becomes 1. A single-label row has the weight of its label. In a multi-label task a label's weight is that of its positive rows,
     and `balanced` gives positive and negative rows of a label the same total.
     """
-    rows = None if sample_weight is None else _check_sample_weight(sample_weight, len(labels.matrix))
+    rows = None if sample_weight is None else check_sample_weight(sample_weight, len(labels.matrix))
     if class_weight is None:
         return rows
     of_label = _class_weights(labels, class_weight)
@@ -26,7 +26,8 @@ def loss_weights(labels: Labels, class_weight: Any, sample_weight: Iterable[floa
     return weights if rows is None else weights * rows
 
 
-def _check_sample_weight(sample_weight: Iterable[float], n_rows: int) -> np.ndarray:
+def check_sample_weight(sample_weight: Iterable[float], n_rows: int) -> np.ndarray:
+    "Weights of rows, (n_rows,), scaled to the mean 1. `DataError` where they are not one for each row."
     try:
         weights = np.array(list(sample_weight), float)
     except (TypeError, ValueError) as error:

@@ -60,6 +60,9 @@ def explore(
     if frame is None:
         frame = read_corpus(corpus, data, columns, reading)
     train = frame[frame.split.isna() | (frame.split == "train")]
+    if train.empty:
+        typer.echo("there are no training rows here; all rows are counted")
+        train = frame
     _print_corpus_tables(frame if is_own else train, frame, is_own, out, force)
 
 

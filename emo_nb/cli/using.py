@@ -63,8 +63,7 @@ def predict(
     from ..scale.files import predict_file, predict_rows
 
     in_terminal, on_ray = sys.stderr.isatty(), engine == "ray" or address is not None
-    suffix = "parquet" if on_ray else out.suffix[1:] if out else ""
-    chosen: str = file_format or (suffix if suffix in WRITERS else "table")
+    chosen = file_format or ("parquet" if on_ray else _format_by_name(out))
     kept = "none" if chosen == "table" else _split_names(keep)
     if on_ray:
         _check_for_ray(texts, file, out, chosen, engine)
@@ -89,6 +88,13 @@ def predict(
         else:
             rows = predict_file(classifier, file, out, text_col, chosen, force, in_terminal, **answers)
     typer.echo(f"{rows:,} rows written to {out}", err=True)
+
+
+def _format_by_name(out: Path | None) -> str:
+    "The format that an ending names; a table for people on the screen, in a text file, and where there is no ending."
+    from ..io.writers import output_format
+
+    return "table" if out is None or out.suffix.lower() in ("", ".txt") else output_format(out)
 
 
 def _rows_at_hand(

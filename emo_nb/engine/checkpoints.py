@@ -77,9 +77,12 @@ class Checkpoint:
 
     def sha256(self) -> str:
         "What tells this model from another: a hash of its weights, labels and thresholds."
+        import torch
+
         weights = hashlib.sha256()
         for name, tensor in sorted(self.state_dict().items()):
-            weights.update(name.encode() + tensor.cpu().contiguous().view(-1).numpy().tobytes())
+            content = tensor.cpu().contiguous().view(-1).view(torch.uint8)  # NumPy knows no bfloat16
+            weights.update(name.encode() + content.numpy().tobytes())
         label_settings = {k: v for k, v in self.config.to_dict().items() if k.startswith(("emo_nb", "id2"))}
         weights.update(json.dumps(label_settings, sort_keys=True).encode())
         return weights.hexdigest()
@@ -138,7 +141,7 @@ def load_config(folder: Path, **changes: Any) -> Any:
 
 
 def check_label_names(names: Sequence[Any], where: Path | str) -> None:
-    "Raise `ModelError` unless all are names, all differ, and none is that of another column of the results."
+    "Raise `ModelError` unless all are names without a `|`, all differ, and none is that of another column of the results."
     names = list(names)
     if wrong := [name for name in names if not isinstance(name, str) or not name.strip()]:
         raise ModelError(f"{where}: the label {wrong[0]!r} is not a name; give it one")
@@ -146,6 +149,8 @@ def check_label_names(names: Sequence[Any], where: Path | str) -> None:
         raise ModelError(f"{where}: two labels are called {doubled[0]!r}; rename one")
     if taken := [name for name in names if name in RESERVED_COLUMNS]:
         raise ModelError(f"{where}: the label {taken[0]!r} has the name of a column of the results; rename it")
+    if joined := [name for name in names if "|" in name]:
+        raise ModelError(f"{where}: the label {joined[0]!r} has a '|', which separates labels in results; rename it")
 
 
 def check_classifier_config(config: Any, file: Path) -> None:

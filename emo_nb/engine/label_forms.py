@@ -7,7 +7,7 @@ with a column for each label. Which of these they are is told by looking, and `m
 import math
 import reprlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,19 +73,19 @@ def _is_collection(entry: Any) -> bool:
     return isinstance(entry, (list, tuple, set, frozenset, np.ndarray))
 
 
-def _as_matrix(given: Any) -> tuple[np.ndarray, list[Any]] | None:
-    "The values and the column names of a table or matrix; None where `given` is a column of labels."
+def _as_matrix(given: Any) -> tuple[np.ndarray, list[Any] | None] | None:
+    "The values of a table or matrix and the names of its columns, if any; None where `given` is a column of labels."
     if callable(getattr(given, "toarray", None)):  # a sparse matrix
         given = given.toarray()
     columns = getattr(given, "columns", getattr(given, "column_names", None))
     if columns is not None:
         values = given.to_numpy() if hasattr(given, "to_numpy") else np.array([given[name] for name in columns]).T
-        return _check_columns(np.asarray(values), list(columns))
+        return _zeros_and_ones(np.asarray(values), _check_names(list(columns))), list(columns)
     if getattr(given, "ndim", 1) == 2 or _is_zeros_and_ones(given):
         values = np.asarray(given)
         if values.shape[1] == 1:
             return None  # one label a row, as a matrix of one column
-        return _check_columns(values, list(range(values.shape[1])))
+        return _zeros_and_ones(values, range(values.shape[1])), None
     return None
 
 
@@ -97,12 +97,21 @@ def _is_zeros_and_ones(given: Any) -> bool:
     return all(not isinstance(value, str) and value in (0, 1) for row in rows for value in row)
 
 
-def _check_columns(values: np.ndarray, names: list[Any]) -> tuple[np.ndarray, list[Any]]:
-    "The matrix as zeros and ones. `DataError` for other values, and for columns without a name of their own."
+def _check_names(names: list[Any]) -> list[Any]:
+    "The names of a table's columns. `DataError` for columns without a name of their own, and for joined names."
     if unnamed := [i for i, name in enumerate(names) if name is None or (isinstance(name, str) and not name.strip())]:
         raise DataError(f"column {unnamed[0]} of the labels has no name; name each column after its label")
     if doubled := [name for name, count in Counter(map(str, names)).items() if count > 1]:
         raise DataError(f"two columns of the labels are called {doubled[0]!r}; rename one")
+    if joined := [name for name in names if "|" in str(name)]:
+        raise DataError(
+            f"a column of the labels is called {joined[0]!r}, and '|' separates labels in results; rename it"
+        )
+    return names
+
+
+def _zeros_and_ones(values: np.ndarray, names: Sequence[Any]) -> np.ndarray:
+    "The matrix as zeros and ones. `DataError` for other values."
     try:
         numbers = values.astype(float)
     except (TypeError, ValueError):
@@ -114,20 +123,19 @@ def _check_columns(values: np.ndarray, names: list[Any]) -> tuple[np.ndarray, li
             f"the labels are a table, and row {row} has {reprlib.repr(values[row, column])} in column "
             f"{str(names[column])!r}; give 0 or 1 there, or one column of labels in place of the table"
         )
-    return numbers.astype(np.uint8), names
+    return numbers.astype(np.uint8)
 
 
-def _from_matrix(matrix: np.ndarray, names: list[Any], classes: np.ndarray | None) -> Labels:
+def _from_matrix(matrix: np.ndarray, given: list[Any] | None, classes: np.ndarray | None) -> Labels:
+    names = list(range(matrix.shape[1])) if given is None else given
     if classes is None:
         return Labels(np.array(names), matrix, True)
-    if len(names) != len(classes) or (
-        names != list(range(len(names))) and {str(name) for name in names} != {str(label) for label in classes}
-    ):
+    if len(names) != len(classes) or (given is not None and set(map(str, given)) != {str(label) for label in classes}):
         raise DataError(
             f"the labels have the columns {', '.join(map(str, names[:8]))}, the model {', '.join(map(str, classes[:8]))}; "
             "give one column for each label of the model"
         )
-    if names != list(range(len(names))):
+    if given is not None:
         place = {str(name): i for i, name in enumerate(names)}
         matrix = matrix[:, [place[str(label)] for label in classes]]
     return Labels(classes, matrix, True)

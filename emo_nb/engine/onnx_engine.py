@@ -113,6 +113,8 @@ def _config(folder: Path, settings: dict[str, Any]) -> Any:
             problem_type=f"{'multi' if multi_label else 'single'}_label_classification",
             emo_nb_thresholds=thresholds,
             emo_nb_temperature=settings.get("temperature"),
+            emo_nb_window_pooling=settings.get("window_pooling", "mean"),  # earlier exports lack it, and the next
+            emo_nb_classes=settings.get("classes"),
             pad_token_id=int(settings["pad_token_id"]),
             max_length=int(settings["max_length"]),
             model_type="onnx",

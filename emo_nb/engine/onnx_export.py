@@ -300,6 +300,8 @@ def _write(folder: Path, graph: Any, tokenizer: Any, scorer: Any, agreement: dic
         "multi_label": is_multi_label(config),
         "thresholds": None if thresholds is None else thresholds.tolist(),
         "temperature": getattr(config, "emo_nb_temperature", None),  # already in the weights
+        "window_pooling": getattr(config, "emo_nb_window_pooling", "mean"),
+        "classes": getattr(config, "emo_nb_classes", None),  # labels that are numbers
         "max_length": scorer.max_length,
         "pad_token_id": config.pad_token_id or 0,
         "inputs": INPUTS,

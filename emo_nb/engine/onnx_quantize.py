@@ -28,29 +28,29 @@ _FLOAT = 1  # onnx.TensorProto.FLOAT
 Feeds = Sequence[Mapping[str, np.ndarray]]  # the inputs of each batch, by name
 
 
-def quantize_products(model: Any, feeds: Feeds, output: str = "logits", max_change: float = MAX_CHANGE) -> Any:
-    """A copy of an ONNX model in which as many products are computed with 8-bit integers as `output` tolerates.
+def quantize_products(model: Any, feeds: Feeds) -> Any:
+    """A copy of an ONNX model in which as many products are computed with 8-bit integers as the logits tolerate.
 
     `feeds` are batches of a few hundred representative texts. Products are taken in the order of `rank_products` until
-    the change of `output` that is to be expected reaches `max_change`.
+    the change of the logits that is to be expected reaches `MAX_CHANGE`.
     """
     largest = largest_inputs(model, feeds)
-    ranked = rank_products(model, feeds, largest, output)
-    return compute_in_int8(model, ranked.index[ranked <= max_change], largest)
+    ranked = rank_products(model, feeds, largest)
+    return compute_in_int8(model, ranked.index[ranked <= MAX_CHANGE], largest)
 
 
-def rank_products(model: Any, feeds: Feeds, largest: Mapping[str, np.ndarray], output: str = "logits") -> pd.Series:
-    """The products with weights, those first that change `output` least for each weight when quantized alone.
+def rank_products(model: Any, feeds: Feeds, largest: Mapping[str, np.ndarray]) -> pd.Series:
+    """The products with weights, those first that change the logits least for each weight when quantized alone.
 
     The value of each is the change that is expected of it and all before it together: the root of the sum of squares of
     the root mean square changes, as if they were independent. Products of one input come together.
     """
-    expected, of_input = _outputs(model, feeds, output), defaultdict(list)
+    expected, of_input = _logits(model, feeds), defaultdict(list)
     for node in weight_products(model):
         of_input[node.input[0]].append(node.name)
     sizes, rows = _sizes(model), []
     for nodes in of_input.values():
-        changed = _outputs(compute_in_int8(model, nodes, largest), feeds, output)
+        changed = _logits(compute_in_int8(model, nodes, largest), feeds)
         square = float(((changed - expected) ** 2).mean())
         rows.append((square / sum(sizes[node] for node in nodes), square, nodes))
     rows.sort(key=lambda row: row[0])
@@ -58,9 +58,9 @@ def rank_products(model: Any, feeds: Feeds, largest: Mapping[str, np.ndarray], o
     return pd.Series({node: change for change, (_, _, nodes) in zip(total, rows, strict=True) for node in nodes})
 
 
-def _outputs(model: Any, feeds: Feeds, output: str) -> np.ndarray:
-    "One output of all batches, (rows, width)."
-    return np.concatenate([batch[0] for batch in run_model(model, feeds, [output])]).astype(float)
+def _logits(model: Any, feeds: Feeds) -> np.ndarray:
+    "Those of all batches, (rows, labels)."
+    return np.concatenate([batch[0] for batch in run_model(model, feeds, ["logits"])]).astype(float)
 
 
 def open_session(content: bytes) -> Any:
@@ -170,11 +170,10 @@ def to_uint8(weights: np.ndarray, axis: int) -> dict[str, np.ndarray]:
 # ---- products of integers
 
 
-def compute_in_int8(model: Any, names: Sequence[str], largest: Mapping[str, np.ndarray] | None = None) -> Any:
+def compute_in_int8(model: Any, names: Sequence[str], largest: Mapping[str, np.ndarray]) -> Any:
     """A copy of an ONNX model in which the products of these names multiply 8-bit integers.
 
-    `largest` is what `largest_inputs` returns; without it, nothing is smoothed. Products of one input share its
-    quantization.
+    `largest` is what `largest_inputs` returns. Products of one input share its quantization.
     """
     edited = GraphEditor(model)
     by_input = defaultdict(list)
@@ -183,11 +182,9 @@ def compute_in_int8(model: Any, names: Sequence[str], largest: Mapping[str, np.n
             by_input[node.input[0]].append(node)
     for source, nodes in by_input.items():
         matrices = [edited.weights[node.input[1]] for node in nodes]
-        if largest is not None:
-            factor = _smoothing_factor(largest[source], matrices)
-            source = _divide(edited, nodes[0], source, factor)
-            matrices = [matrix * factor[:, None] for matrix in matrices]
-        _quantize(edited, source, nodes, matrices)
+        factor = _smoothing_factor(largest[source], matrices)
+        divided = _divide(edited, nodes[0], source, factor)
+        _quantize(edited, divided, nodes, [matrix * factor[:, None] for matrix in matrices])
     return edited.finish()
 
 

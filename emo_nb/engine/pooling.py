@@ -142,11 +142,14 @@ def added_layer(model: Any) -> str:
     return f"{model.base_model_prefix}.{parts.layers}.{model.config.num_hidden_layers - 1}"
 
 
-def init_mean_pooling(model: Any, scale: float = 4.0) -> None:
+MEAN_SCALE = 4.0  # how many times the mean is added to the first token
+
+
+def init_mean_pooling(model: Any) -> None:
     """Set the last layer of a classifier, and what its head begins with, so that the first token starts as the mean.
 
     The layer attends evenly (its queries are zero), its values are the identity, and its output is added to the first
-    token `scale` times, which outweighs the token itself. A pooler or a head with a tanh passes it on. MPNet's layers
+    token `MEAN_SCALE` times, which outweighs the token itself. A pooler or a head with a tanh passes it on. MPNet's layers
     share a bias that depends on the distance between two tokens, so there the mean is weighted by it.
     """
     import torch
@@ -156,7 +159,7 @@ def init_mean_pooling(model: Any, scale: float = 4.0) -> None:
         for name in (*parts.queries, parts.feed_forward_output):
             _set_linear(layer, name, 0.0)
         _set_linear(layer, parts.value, 1.0)
-        _set_linear(layer, parts.attention_output, scale)
+        _set_linear(layer, parts.attention_output, MEAN_SCALE)
         layer.get_submodule(parts.norm).weight.fill_(0.5)  # keeps the tanh where it is nearly linear
         if (tanh := _TANH_LAYERS.get(model.config.model_type)) is not None:
             _set_linear(model, tanh, 1.0)

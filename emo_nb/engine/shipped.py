@@ -20,6 +20,7 @@ import numpy as np
 from ..core import ModelError, first_line, read_json_object
 from ..io.files import file_sha256
 from .checkpoints import Checkpoint, load_config, quiet_transformers
+from .pooling import MEAN_SCALE
 
 SHIPPED_ENCODER = "goemotions28"  # the name of the encoder that the models of all layers share
 FAST = "goemotions28-fast"
@@ -28,7 +29,6 @@ FOLDER = Path(__file__).resolve().parents[1] / "shipped" / SHIPPED_ENCODER
 FAST_FOLDER = FOLDER.with_name(FAST)
 ADAPTER, SETTINGS, HASHES = "adapter.safetensors", "settings.json", "SHA256SUMS"
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
-MEAN_SCALE = 4.0  # how many times the mean of all tokens is added to the first one, as in `init_mean_pooling`
 MAX_LENGTH = 256  # tokens that a text had in training
 _REINSTALL = "reinstall emo_nb (pip install --force-reinstall emo_nb), or name another model"
 

@@ -115,7 +115,7 @@ def hub_is_reachable(kind: str, name: str) -> bool:
     return constants.HF_HUB_OFFLINE or is_reachable(f"{constants.ENDPOINT}/api/{kind}/{name}")
 
 
-def download_dataset(address: str, folder: Path | None = None) -> Path:
+def download_dataset(address: str) -> Path:
     """Download `hf:NAME`, `hf:NAME:CONFIG` or `kaggle:OWNER/NAME` with the hub's own library; return its folder.
 
     Raises `UnreachableError` where the hub does not answer, `SourceError` where the library is missing or fails.
@@ -127,7 +127,7 @@ def download_dataset(address: str, folder: Path | None = None) -> Path:
             import kagglehub
 
             return Path(kagglehub.dataset_download(name))
-        return _from_hugging_face(address, name, folder or cache_dir())
+        return _from_hugging_face(address, name, cache_dir())
     except UnreachableError:
         raise
     except ImportError as error:

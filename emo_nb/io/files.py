@@ -74,6 +74,16 @@ def explain_full_disk(path: Path) -> Iterator[None]:
 
 
 @contextmanager
+def explain_unwritable(path: str | Path) -> Iterator[None]:
+    "The same for every error of the file system."
+    try:
+        with explain_full_disk(Path(path)):
+            yield
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written ({first_line(error)}); name another place") from error
+
+
+@contextmanager
 def atomic_dir(path: str | Path, marker: str, force: bool = False) -> Iterator[Path]:
     """Yield an empty folder beside `path` to fill; rename it to `path` when the block ends without an error.
 

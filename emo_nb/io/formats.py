@@ -145,6 +145,8 @@ def refuse_foreign(name: str, head: bytes) -> None:
         if b"xl/" in head or b"[Content_Types].xml" in head:
             raise DataError(f"{name} is an Excel workbook (.xlsx); save its sheet as CSV in UTF-8")
         raise DataError(f"{name} is a zip archive; unpack it, and name the file or folder")
+    if head[257:262] == b"ustar":
+        raise DataError(f"{name} is a tar archive; unpack it, and name the folder")
     is_markup = re.match(rb"(\xef\xbb\xbf)?\s*<(!doctype|html|\?xml)", head, re.IGNORECASE)
     if is_markup and not name.lower().endswith(".txt"):
         raise DataError(f"{name} is a web page or an XML file; download or export the table itself")

@@ -5,6 +5,7 @@ which rows were drawn. The one exception is a column of vectors of 0 and 1, whic
 """
 
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -210,7 +211,7 @@ def read_label_names(given: str | Sequence[str] | Mapping[Any, Any]) -> dict[str
         return {value: key for key, value in pairs.items()} if swapped else pairs
     if not isinstance(given, (str, Path)):
         return {str(number): str(name) for number, name in enumerate(given)}
-    if not Path(given).is_file():
+    if not os.path.isfile(given):  # pathlib raises an error for a name that is too long
         names = split_names(str(given))
         if len(names) < 2:
             raise ConfigError(f"{str(given)!r} is neither a file nor names separated by commas; give the labels' names")

@@ -46,6 +46,7 @@ def find_files(place: Place) -> list[Place]:
 
     Raises `TextError` where there is none, and `ConfigError` or `DataError` for an address that cannot be reached.
     """
+    place = place if is_remote(place) else os.path.expanduser(place)
     if is_remote(place):
         files: list[Place] = list(_remote_files(str(place)))
     elif os.path.isdir(place):

@@ -23,7 +23,7 @@ from .formats import is_json, is_parquet, open_stream, text_encoding, text_lines
 from .json_tables import nested_cell, nested_names, open_json_table
 from .parquet_tables import open_parquet_table
 from .places import Place, find_files, is_remote, remote_errors
-from .rows import HEADER_NAMES, Row, Table, is_unicode, loose_name
+from .rows import HEADER_NAMES, Row, Table, is_unicode, loose_name, repair_surrogates
 from .text_tables import SPLIT_LINE, open_text_table
 
 _SCANNED = 2**22  # bytes of a file at an address; of others the whole
@@ -62,7 +62,7 @@ class TableFile:
 
     @property
     def columns(self) -> list[str]:
-        "The names of the columns, in JSON those of the first row with the paths into it."
+        "The names of the columns, in JSON the keys of all rows with the paths into the first ones."
         cells = self.rows.drop(columns=[FILE_COLUMN, LINE_COLUMN])
         names = list(cells.columns) if self.table.columns is None else list(self.table.columns)
         rows = cells.head(200).to_dict("records") if cells.columns.is_unique else []
@@ -241,14 +241,15 @@ def _nested_rows(file: Place, table: Table, text_col: str | None, keep: Keep) ->
             raise TextError(f"{file}, line {line}: {refused}; repair it, then try again")
         text_col = _text_column(nested_names(cells), text_col, f"{file}, line {line}")
         kept = _kept_columns(names if keep == "all" else known, text_col, keep, file) if kept is None else kept
-        others = {name: nested_cell(cells, name) for name in kept}
-        yield (
-            nested_cell(cells, text_col),
-            {
-                name: json.dumps(cell, ensure_ascii=False) if isinstance(cell, (dict, list)) else cell
-                for name, cell in others.items()
-            },
-        )
+        yield nested_cell(cells, text_col), {repair_surrogates(name): _kept_cell(cells, name) for name in kept}
+
+
+def _kept_cell(cells: dict[str, Any], name: str) -> Any:
+    "A cell of a JSON row as it can be written to any table: halves of characters replaced, lists and objects as JSON."
+    cell = nested_cell(cells, name)
+    if isinstance(cell, (dict, list)):
+        cell = json.dumps(cell, ensure_ascii=False)
+    return repair_surrogates(cell) if isinstance(cell, str) else cell
 
 
 def _kept_columns(names: Sequence[str], text_col: str, keep: Keep, file: Place) -> list[str]:

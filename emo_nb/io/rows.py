@@ -41,6 +41,11 @@ def is_unicode(text: str) -> bool:
     return True
 
 
+def repair_surrogates(text: str) -> str:
+    "The text with surrogate pairs joined, and U+FFFD in place of an unpaired surrogate."
+    return text if text.isascii() else text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
 def loose_name(name: object) -> str:
     "A name without differences of case and blanks."
     return " ".join(str(name).split()).casefold()

@@ -158,7 +158,7 @@ WRITERS: dict[str, Callable[["pd.DataFrame", Path, bool], None]] = {
 
 def output_format(out: Path, given: str | None = None) -> str:
     "The format in which to write a table to `out`: the one given, or what its name ends in; `ConfigError` for neither."
-    file_format = given or out.suffix[1:]
+    file_format = given or out.suffix[1:].lower()
     if file_format not in WRITERS:
         raise ConfigError(f"the ending of {out} names no format; end it in .csv, .jsonl or .parquet, or pass --format")
     return file_format

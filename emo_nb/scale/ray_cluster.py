@@ -185,6 +185,8 @@ def _divide_cores(cores: int | None, on_gpu: bool) -> tuple[int, int]:
 
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
     sizes = [int(of.get("CPU", 0)) for of in machines]
+    if not sizes:
+        raise ConfigError("no machine of the cluster has a core for a worker; start a worker, then try again")
     cores = cores or 1  # several workers of one thread each do more than one of several threads
     if cores > max(sizes):
         raise ConfigError(f"a worker of {cores} cores fits on no machine, the largest has {max(sizes)}; give fewer")

@@ -1,5 +1,6 @@
 """A saved model scored again: a run on its own test rows, any model on a labelled table that it has never seen."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -46,7 +47,7 @@ def evaluate_run(
     if label_map and not data:
         raise ConfigError(_NO_TABLE)
     table = read_table(data, **given) if data and given else None
-    if data and not (Path(folder) / "model").is_dir():  # any model but a run's
+    if data and not os.path.isdir(os.path.join(folder, "model")):  # any model but a run's
         trained = TrainedClassifier.from_pretrained(folder)
         rows = _rows_for(trained, table, data, label_map)
     else:
