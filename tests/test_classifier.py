@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import os
 import pickle
+import struct
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -491,7 +492,9 @@ def test_the_progress_bar_shows_in_a_terminal_and_never_in_a_pipe():
     code = "from test_classifier import fit, QUICK; fit(settings=QUICK)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd="tests", check=True)
     assert done.stdout == "" and "%|" not in done.stderr
-    screen, terminal = pytest.importorskip("pty").openpty()
+    fcntl, pty, termios = map(pytest.importorskip, ("fcntl", "pty", "termios"))  # not on Windows
+    screen, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     with subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=terminal, cwd="tests"
     ) as process:
