@@ -9,7 +9,7 @@ from prediction import BULK, ONE_BY_ONE
 from training import EmoNb
 
 if TYPE_CHECKING:
-    from emo_nb.config import Method
+    from emo_nb.core import Method
 
 KINDS = {
     "attention": ("bmm", "softmax"),

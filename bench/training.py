@@ -9,7 +9,7 @@ import numpy as np
 from common import Measure, device, from_machine, memory_so_far, texts_and_targets
 
 if TYPE_CHECKING:
-    from emo_nb.config import Method
+    from emo_nb.core import Method
 
 TUNINGS: dict[str, tuple[float, float | None]] = {  # of a tuned Trainer, tried on dev: rates of LoRA and of the head
     "1e-4": (1e-4, None),

@@ -14,15 +14,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, create_model
 
-from .core import ConfigError, Dtype
+from .core import Attention, ConfigError, Device, Dtype, Method, Split, Unlabelled
 from .io.schema import check_record
 from .taxonomy import TextUnit
-
-Method = Literal["lora", "finetune"]
-Split = Literal["group", "study", "official"]
-Device = Literal["cpu", "cuda", "mps", "xpu"]
-Attention = Literal["eager", "sdpa"]
-Unlabelled = Literal["negative", "drop"]
 
 CORPORA = {"both": ("goemotions", "empathetic"), "goemotions": ("goemotions",), "empathetic": ("empathetic",)}
 

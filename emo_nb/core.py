@@ -10,7 +10,14 @@ from typing import Any, Literal
 
 logger = logging.getLogger("emo_nb")
 
+# What a setting may be, in Python and on the command line
 Dtype = Literal["float32", "bfloat16", "float16"]  # number formats in which models are computed and stored
+Device = Literal["cpu", "cuda", "mps", "xpu"]
+Method = Literal["lora", "finetune"]  # train adapters, or every layer
+Split = Literal["group", "study", "official"]  # how rows are split into train, dev and test
+Attention = Literal["eager", "sdpa"]
+Unlabelled = Literal["negative", "drop"]  # rows without a label: texts that have none of them, or left out
+LongTexts = Literal["truncate", "windows"]  # read the beginning of a long text, or all of it in overlapping windows
 
 # The columns of a table of predictions; no label may be called like one of them.
 RESERVED_COLUMNS = frozenset(

@@ -14,11 +14,11 @@ from contextvars import ContextVar
 from numbers import Integral, Real
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import numpy as np
 
-from .core import ConfigError, Dtype, ModelError, TextError, logger
+from .core import ConfigError, Dtype, LongTexts, ModelError, TextError, logger
 from .encode import decode_labels, join_labels, pad_batch, token_batches, token_ids
 from .engine.checkpoints import Checkpoint, is_multi_label, label_names, saved_thresholds
 from .engine.device import Backend, choose_backend, use_one_thread_after_fork
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
     import pandas as pd  # loaded where a table is made; a first answer needs none, and comes sooner
 
 # %% auto #0
-__all__ = ['MAX_LENGTH', 'LongTexts', 'MAX_BATCH_TOKENS', 'FEW_TOKENS', 'BULK_TEXTS', 'check_texts', 'tokenize_texts',
-           'one_length_warning', 'check_long_texts', 'tokenize_windows', 'pool_windows', 'count_left_out',
-           'batched_logits', 'Backends', 'choose_backends', 'PreparedModels', 'TextScorer', 'resolve_thresholds',
-           'check_top_k', 'answer_table', 'LabelScorer', 'TrainedClassifier', 'calibrate_model']
+__all__ = ['MAX_LENGTH', 'MAX_BATCH_TOKENS', 'FEW_TOKENS', 'BULK_TEXTS', 'check_texts', 'tokenize_texts', 'one_length_warning',
+           'check_long_texts', 'tokenize_windows', 'pool_windows', 'count_left_out', 'batched_logits', 'Backends',
+           'choose_backends', 'PreparedModels', 'TextScorer', 'resolve_thresholds', 'check_top_k', 'answer_table',
+           'LabelScorer', 'TrainedClassifier', 'calibrate_model']
 
 # %% ../nbs/prototype/10_predict.ipynb #b1c20a02
 def _list_entries(texts: Any) -> list[Any]:
@@ -128,9 +128,6 @@ def one_length_warning(is_said: bool = False) -> Iterator[Counter[str]]:
         logger.warning(message, counts["truncated"], counts["texts"], counts["max_length"])
 
 # %% ../nbs/prototype/10_predict.ipynb #b1c20b02
-LongTexts = Literal["truncate", "windows"]  # read the beginning of a long text, or all of it in overlapping windows
-
-
 def check_long_texts(value: str) -> None:
     "Raise `ConfigError` unless the value is one of `LongTexts`."
     if value not in get_args(LongTexts):

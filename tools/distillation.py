@@ -29,7 +29,8 @@ from ship import COARSER, Logits, Splits, grouped, load_task, score
 
 from emo_nb import SoftTargets
 from emo_nb.classifier.soft_targets import LABEL_SHARE
-from emo_nb.config import Config, Method, TrainConfig
+from emo_nb.config import Config, TrainConfig
+from emo_nb.core import Method
 from emo_nb.corpora import load_corpus, normalize_text
 from emo_nb.encode import TextDataset, encode_labels
 from emo_nb.evaluate import compute_metrics, fit_temperature, log_loss, prediction_table, probabilities

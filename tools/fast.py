@@ -26,7 +26,8 @@ from safetensors.torch import save_file as save_tensors
 from ship import Splits, adapter_tensors, load_task, make_card, score, write_shipped
 
 from emo_nb import SoftTargets
-from emo_nb.config import Method, TrainConfig
+from emo_nb.config import TrainConfig
+from emo_nb.core import Method
 from emo_nb.encode import TextDataset, encode_labels
 from emo_nb.engine.shipped import FAST, FAST_FOLDER, MAX_LENGTH, keep_layers, read_shipped, shipped_checkpoint
 from emo_nb.io.files import atomic_dir

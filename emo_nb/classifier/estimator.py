@@ -11,14 +11,13 @@ import pandas as pd
 from sklearn import exceptions
 from sklearn.base import BaseEstimator, ClassifierMixin
 
-from ..config import Method, TrainConfig
-from ..core import ConfigError, DataError, Dtype, ModelError, first_line, is_interactive, logger
+from ..config import TrainConfig
+from ..core import ConfigError, DataError, Dtype, LongTexts, Method, ModelError, first_line, is_interactive, logger
 from ..evaluate import SCORES, compute_metrics, decide_labels, prediction_table
 from ..predict import (
     BULK_TEXTS,
     MAX_BATCH_TOKENS,
     Backends,
-    LongTexts,
     TrainedClassifier,
     check_long_texts,
     check_texts,

@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from ..core import split_names
+from ..core import Attention, Device, Dtype, LongTexts, Method, Split, Unlabelled, split_names
+from ..taxonomy import TextUnit
 
 DataPath = Annotated[
     str | None,
@@ -45,7 +46,7 @@ GroupCol = Annotated[
     str | None, typer.Option(help="Column whose equal values (a thread, an author) stay on one side of a split.")
 ]
 UnlabelledOption = Annotated[
-    Literal["negative", "drop"] | None,
+    Unlabelled | None,
     typer.Option(
         "--unlabelled",
         help="Rows without a label: texts that have none of them, or left out. "
@@ -96,11 +97,11 @@ ModelOption = Annotated[
     ),
 ]
 DeviceOption = Annotated[
-    Literal["cpu", "cuda", "mps", "xpu"] | None,
+    Device | None,
     typer.Option(help="What to compute on. Default: a GPU where there is one."),
 ]
 DtypeOption = Annotated[
-    Literal["float32", "bfloat16", "float16"] | None,
+    Dtype | None,
     typer.Option(help="Number format. Default: what the machine is fast at; `emo-nb info` says it."),
 ]
 
@@ -127,13 +128,13 @@ EncoderOption = Annotated[
         help="minilm, goemotions28, a folder or a hub id. Default: the preset's; for emotions of your own, goemotions28."
     ),
 ]
-MethodOption = Annotated[Literal["lora", "finetune"], typer.Option(help="Adapters, or every layer.")]
+MethodOption = Annotated[Method, typer.Option(help="Adapters, or every layer.")]
 SplitOption = Annotated[
-    Literal["group", "study", "official"] | None,
+    Split | None,
     typer.Option(help="How rows are split into train, dev and test. Default: the task's, or your table's own."),
 ]
 TextUnitOption = Annotated[
-    Literal["utterance", "prompt", "speaker", "dialogue"] | None,
+    TextUnit | None,
     typer.Option("--text-unit", "--unit", help="What one text of EmpatheticDialogues is. Default: the task's."),
 ]
 EpochsOption = Annotated[float | None, typer.Option(help="Default: the preset's.")]
@@ -144,9 +145,7 @@ RunDirOption = Annotated[
 RunForceOption = Annotated[
     bool, typer.Option("--force", help="Replace a run that is already there; begin an interrupted one anew.")
 ]
-AttentionOption = Annotated[
-    Literal["eager", "sdpa"] | None, typer.Option(help="Eager or fused. Default: by length and device.")
-]
+AttentionOption = Annotated[Attention | None, typer.Option(help="Eager or fused. Default: by length and device.")]
 MapFile = Annotated[
     Path | None,
     typer.Option(
@@ -193,7 +192,7 @@ ThresholdOption = Annotated[
 ]
 TopKOption = Annotated[int | None, typer.Option(help="At most so many labels a text, the most probable first.")]
 LongTextsOption = Annotated[
-    Literal["truncate", "windows"],
+    LongTexts,
     typer.Option(help="Read the beginning of a long text, or all of it in overlapping windows."),
 ]
 LeftOutOption = Annotated[

@@ -7,12 +7,12 @@ The columns are those that the user names, and where they name none, those of th
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
 
-from ..core import ConfigError, DataError
+from ..core import ConfigError, DataError, Unlabelled
 from .archives import other_files, read_files
 from .label_cells import is_missing, number_text
 from .labels import (
@@ -43,8 +43,6 @@ from .readers import (
     refused_rows,
 )
 from .rows import loose_name
-
-UNLABELLED = ("negative", "drop")
 
 
 @dataclass(frozen=True)
@@ -89,8 +87,10 @@ def read_labelled_rows(
     with `unlabelled`, both count (`negative`) or neither does (`drop`). Raises `DataError`,
     and `ConfigError` for impossible settings.
     """
-    if unlabelled not in (None, *UNLABELLED):
-        raise ConfigError(f"there is no way {unlabelled!r} to take rows without a label; choose one of: negative, drop")
+    if unlabelled not in (None, *(ways := get_args(Unlabelled))):
+        raise ConfigError(
+            f"there is no way {unlabelled!r} to take rows without a label; choose one of: {', '.join(ways)}"
+        )
     _check_columns(columns, names)
     label_names = None if names is None else read_label_names(names)
     if pairs := find_tweeteval(path):
