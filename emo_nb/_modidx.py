@@ -149,7 +149,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                 'emo_nb.predict.TrainedClassifier.save_pretrained': ( 'prototype/predict.html#trainedclassifier.save_pretrained',
                                                                                       'emo_nb/predict.py'),
                                 'emo_nb.predict._check_finite': ('prototype/predict.html#_check_finite', 'emo_nb/predict.py'),
-                                'emo_nb.predict._column_names': ('prototype/predict.html#_column_names', 'emo_nb/predict.py'),
                                 'emo_nb.predict._list_entries': ('prototype/predict.html#_list_entries', 'emo_nb/predict.py'),
                                 'emo_nb.predict._logits_function': ('prototype/predict.html#_logits_function', 'emo_nb/predict.py'),
                                 'emo_nb.predict._open_model': ('prototype/predict.html#_open_model', 'emo_nb/predict.py'),

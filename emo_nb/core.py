@@ -59,6 +59,14 @@ class TextError(EmoNbError, ValueError):
     "A text that cannot be classified; the message gives its position."
 
 
+def column_names(table: Any) -> list[Any] | None:
+    "The names of the columns of a table of pandas, polars, pyarrow or datasets; None of what has no columns."
+    if getattr(table, "ndim", 2) == 1:  # a series, whose index may have an entry of this name
+        return None
+    names = getattr(table, "column_names", getattr(table, "columns", None))  # pyarrow's `columns` are arrays
+    return None if names is None else list(names)
+
+
 def first_line(error: BaseException) -> str:
     "The first line of an error's message, at most 160 printable characters; the name of its class if it has none."
     line = (getattr(error, "strerror", None) or str(error).strip() or type(error).__name__).splitlines()[0][:160]

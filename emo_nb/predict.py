@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import numpy as np
 
-from .core import ConfigError, Dtype, LongTexts, ModelError, TextError, logger
+from .core import ConfigError, Dtype, LongTexts, ModelError, TextError, column_names, logger
 from .encode import decode_labels, join_labels, pad_batch, token_batches, token_ids
 from .engine.checkpoints import Checkpoint, is_multi_label, label_names, saved_thresholds
 from .engine.device import Backend, choose_backend, use_one_thread_after_fork
@@ -44,7 +44,8 @@ def _list_entries(texts: Any) -> list[Any]:
     "The entries of a text, a list or a column. `TextError` for what is none of these."
     if isinstance(texts, str):
         return [texts]
-    if (names := _column_names(texts)) is not None:
+    names = list(texts) if isinstance(texts, Mapping) else column_names(texts)
+    if names is not None:
         columns = ", ".join(repr(name) for name in names[:12]) + (", …" if len(names) > 12 else "")
         kind = "mapping" if isinstance(texts, Mapping) else "table"
         raise TextError(f"a {kind} is not a list of texts; give one of its columns{columns and f': {columns}'}")
@@ -61,16 +62,6 @@ def _list_entries(texts: Any) -> list[Any]:
     to_list = getattr(texts, "to_pylist", None)  # of pyarrow, whose entries are not strings
     entries = to_list() if callable(to_list) else list(texts)
     return [entry.as_py() if hasattr(entry, "as_py") else entry for entry in entries]
-
-
-def _column_names(texts: Any) -> list[Any] | None:
-    "The names of the columns of a table of pandas, polars, pyarrow or datasets, the keys of a mapping; else None."
-    if isinstance(texts, Mapping):
-        return list(texts)
-    if getattr(texts, "ndim", 2) == 1:  # a series, whose index may have an entry of this name
-        return None
-    names = getattr(texts, "column_names", getattr(texts, "columns", None))
-    return None if names is None else list(names)
 
 # %% ../nbs/prototype/10_predict.ipynb #e8a5213d
 def check_texts(texts: str | Iterable[str]) -> list[str]:

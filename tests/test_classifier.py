@@ -152,6 +152,8 @@ SEVERAL = {
     "table": pd.DataFrame({"fear": [1, 0, 1], "joy": [1.0, 0.0, 0.0]}),
     "table of booleans": pd.DataFrame({"fear": [True, False, True], "joy": [True, False, False]}),
     "polars table": pl.DataFrame({"fear": [1, 0, 1], "joy": [1, 0, 0]}),
+    "pyarrow table": pa.table({"fear": [1, 0, 1], "joy": [1, 0, 0]}),
+    "datasets table": Dataset.from_dict({"fear": [1, 0, 1], "joy": [1, 0, 0]}),
 }
 
 

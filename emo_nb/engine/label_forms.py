@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core import DataError
+from ..core import DataError, column_names
 from ..encode import encode_labels
 
 
@@ -37,10 +37,10 @@ def read_labels(given: Any, multi_label: bool | None = None, classes: np.ndarray
     With `classes`, the labels of a trained model, the columns are in their order, and other labels are an error. Raises
     `DataError` for labels of mixed kinds, a missing or fractional one, and a matrix that is none of zeros and ones.
     """
-    if isinstance(given, str) or not isinstance(given, Iterable):
-        raise DataError(f"{reprlib.repr(given)} is not a list of labels; give one entry for each text")
     table = _as_matrix(given)
     if table is None:
+        if isinstance(given, str) or not isinstance(given, Iterable):
+            raise DataError(f"{reprlib.repr(given)} is not a list of labels; give one entry for each text")
         entries = _entries(given)
         is_one_each = not any(_is_collection(entry) for entry in entries)
         rows = [(entry,) if is_one_each else entry for entry in entries]
@@ -77,10 +77,9 @@ def _as_matrix(given: Any) -> tuple[np.ndarray, list[Any] | None] | None:
     "The values of a table or matrix and the names of its columns, if any; None where `given` is a column of labels."
     if callable(getattr(given, "toarray", None)):  # a sparse matrix
         given = given.toarray()
-    columns = getattr(given, "columns", getattr(given, "column_names", None))
-    if columns is not None:
-        values = given.to_numpy() if hasattr(given, "to_numpy") else np.array([given[name] for name in columns]).T
-        return _zeros_and_ones(np.asarray(values), _check_names(list(columns))), list(columns)
+    if (names := column_names(given)) is not None:
+        values = given.to_numpy() if hasattr(given, "to_numpy") else np.array([given[name] for name in names]).T
+        return _zeros_and_ones(np.asarray(values), _check_names(names)), names
     if getattr(given, "ndim", 1) == 2 or _is_zeros_and_ones(given):
         values = np.asarray(given)
         if values.shape[1] == 1:
