@@ -93,12 +93,11 @@ def _first_lines(lines: "pd.Series") -> str:
 
 def read_corpus(corpus: str | None, data: str | None, columns: dict[str, Any], reading: str) -> "pd.DataFrame":
     "One of the two corpora; what was read is printed."
+    from ..config import check_table_options
     from ..corpora import load_corpus
     from ..run import corpus_at
 
-    if columns:
-        names = ", ".join(f"--{name.replace('_', '-')}" for name in columns)
-        raise ConfigError(f"{names}: options for a table of your own; name the table with --data")
+    check_table_options(data, columns)
     if not corpus and not data:
         raise ConfigError(
             "there is nothing to explore; name a corpus with --corpus, or a table of your own with --data"

@@ -179,7 +179,11 @@ FormatOption = Annotated[
     typer.Option("--format", help="How to write the predictions. Default: as --out ends, else a table."),
 ]
 AnswersOption = Annotated[
-    Path | None, typer.Option(help="Write to this file and not to the screen. A file that is there is kept.")
+    Path | None,
+    typer.Option(
+        help="Write to this file: .csv, .jsonl or .parquet; without an ending, the table of the screen. "
+        "A file that is there is kept."
+    ),
 ]
 AnswersForceOption = Annotated[
     bool, typer.Option("--force", help="Replace the file that is there; begin an interrupted run anew.")
