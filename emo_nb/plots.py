@@ -144,7 +144,7 @@ def plot_scores(table: pd.DataFrame, title: str, highlight: str = "") -> "Figure
     names, y = list(map(str, table.index)), np.arange(len(table))
     colours = [ACCENT if name.startswith(highlight) else "0.75" for name in names]
     bars = axes.barh(y, table.score, color=colours, height=0.7)
-    axes.set_yticks(y, [_plain_text(name) for name in names])
+    axes.set_yticks(y, [_plain_text(name, 60) for name in names])
     ends = table.score
     if "high" in table:
         ends = table.high.fillna(table.score)
