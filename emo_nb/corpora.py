@@ -183,6 +183,7 @@ class ReadResult:
     refused: pd.DataFrame  # columns: file, line, reason
     origin: str = "given"  # how the files were found
     notes: tuple[str, ...] = ()  # what was decided in reading a table of your own
+    places: tuple[str, ...] = ()  # file and line of each row of the frame, such as own.csv:17
 
     def __str__(self) -> str:
         refused = f"{len(self.refused):,} refused"
@@ -207,14 +208,15 @@ def _account_for(
     blank = rows.text.isna() | (rows.text.astype(str).str.strip() == "")
     rows["reason"] = np.where(blank & (rows.reason == ""), "no text", rows.reason)
     bad = rows[rows.reason != ""]
-    good = as_tidy(rows[rows.reason == ""])
+    usable = rows[rows.reason == ""]
+    good, places = as_tidy(usable), usable.file + ":" + usable.line.astype(str)
     every = pd.concat([*refused, bad[["file", "line", "reason"]]], ignore_index=True)
     every = every.sort_values(["file", "line"], ignore_index=True)
     if good.empty:
         first = "" if every.empty else " ({file}, line {line}: {reason})".format(**every.iloc[0])
         raise DataError(f"{path} has no usable row{first}; give rows with a text and labels")
     check_tidy(good, path)
-    return ReadResult(good, form, files, total, every)
+    return ReadResult(good, form, files, total, every, places=tuple(places))
 
 # %% ../nbs/feasibility/03_corpora.ipynb #dcc2ee79
 def read_corpus(path: str | Path, text_unit: str = "utterance", reading: str = "full") -> ReadResult:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import pandas as pd  # loaded where a table is made; a first answer needs none, and comes sooner
 
 # %% auto #0
-__all__ = ['LABEL_SEPARATOR', 'encode_labels', 'decode_labels', 'join_labels', 'split_labels', 'token_ids', 'text_lengths',
-           'TextDataset', 'pad_batch', 'padding_share', 'token_batches', 'TokenBatchSampler']
+__all__ = ['LABEL_SEPARATOR', 'encode_labels', 'decode_labels', 'join_labels', 'split_labels', 'token_ids', 'fill_empty',
+           'text_lengths', 'TextDataset', 'pad_batch', 'padding_share', 'token_batches', 'TokenBatchSampler']
 
 # %% ../nbs/prototype/06_encode.ipynb #feb2420b
 def encode_labels(rows: Iterable[Sequence[str]], labels: Sequence[str]) -> np.ndarray:
@@ -58,7 +58,12 @@ def token_ids(texts: Iterable[str], tokenizer: Any, **options: Any) -> list[list
     texts = list(texts)
     options = {"return_attention_mask": False, "return_token_type_ids": False, "verbose": False, **options}
     parts = (tokenizer(texts[i : i + 1000], **options)["input_ids"] for i in range(0, len(texts), 1000))
-    return [ids for part in parts for ids in part]
+    return fill_empty([ids for part in parts for ids in part], tokenizer)
+
+
+def fill_empty(ids: list[list[int]], tokenizer: Any) -> list[list[int]]:
+    "The same with one token of padding for an empty text, of which some tokenizers, such as GPT-2's, make no token."
+    return [row or [tokenizer.pad_token_id or 0] for row in ids]
 
 # %% ../nbs/prototype/06_encode.ipynb #f207a651
 def text_lengths(texts: pd.Series, tokenizer: Any = None) -> pd.DataFrame:

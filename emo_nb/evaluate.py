@@ -113,11 +113,12 @@ def weighted_scores(
     in_top3 = np.where(truth.any(axis=1), np.take_along_axis(truth, top3, axis=1).any(axis=1), exact)
     hits, n_predicted, n_true = (weights @ part.astype(np.float32) for part in (truth & predicted, predicted, truth))
     has_rows = truth.any(axis=0)
-    f1 = (2 * hits / np.maximum(n_predicted + n_true, 1))[:, has_rows]
+    f1 = 2 * hits / np.maximum(n_predicted + n_true, 1)
+    f1 = np.where(n_true > 0, f1, np.nan)[:, has_rows]  # a sample without rows of a label says nothing of it
     columns = (
-        f1.mean(axis=1),
+        np.nanmean(f1, axis=1),
         2 * hits.sum(axis=1) / np.maximum((n_predicted + n_true).sum(axis=1), 1),
-        (f1 * n_true[:, has_rows]).sum(axis=1) / np.maximum(n_true.sum(axis=1), 1),
+        np.nansum(f1 * n_true[:, has_rows], axis=1) / np.maximum(n_true.sum(axis=1), 1),
         weights @ exact / weights.sum(axis=1),
         weights @ in_top3 / weights.sum(axis=1),
     )

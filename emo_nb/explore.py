@@ -92,13 +92,17 @@ def examples(frame: pd.DataFrame, labels: pd.Series | None = None) -> pd.DataFra
     return first.set_index("label")[["text"]].sort_index()
 
 # %% ../nbs/feasibility/04_explore.ipynb #3f1d8596
-def corpus_tables(frame: pd.DataFrame, lengths: pd.DataFrame | None = None) -> dict[str, pd.DataFrame]:
-    "Every table of this page that the corpus allows, by name; `lengths` is what `text_lengths` gives, where it is known."
+def corpus_tables(
+    frame: pd.DataFrame,
+    lengths: pd.DataFrame | None = None,  # what `text_lengths` gives, where it is known
+    whole: pd.DataFrame | None = None,  # the rows of all splits, for the table of repeated texts
+) -> dict[str, pd.DataFrame]:
+    "Every table of this page that the corpus allows, by name."
     lengths = text_lengths(frame.text) if lengths is None else lengths
     tables: dict[str, pd.DataFrame] = {
         "label_counts": label_counts(frame).to_frame(),
         "lengths": lengths.describe(percentiles=[0.5, 0.9, 0.99]).iloc[1:].round(1),
-        "duplicates": duplicates(frame),
+        "duplicates": duplicates(frame if whole is None else whole),
         "examples": examples(frame),
     }
     if (frame.labels.map(len) > 1).any():
@@ -120,6 +124,7 @@ def explore_corpus(
     out: str | Path,
     tokenizer: Any = None,
     force: bool = False,  # replace a folder of tables that is there
+    whole: pd.DataFrame | None = None,  # the rows of all splits, for the table of repeated texts
 ) -> dict[str, pd.DataFrame]:
     """Write every table (CSV) and figure (PNG) of a corpus to the folder `out`; return the tables.
 
@@ -129,7 +134,7 @@ def explore_corpus(
     check_tidy(frame)
     check_output_dir(Path(out), "label_counts.csv", force)
     lengths = text_lengths(frame.text, tokenizer)
-    tables = corpus_tables(frame, lengths)
+    tables = corpus_tables(frame, lengths, whole)
     figures = {
         "label_counts": plot_counts(tables["label_counts"].rows.head(_MOST_DRAWN), "Rows of each label"),
         "lengths": plot_lengths(lengths, "Lengths of the texts"),

@@ -32,7 +32,7 @@ from emo_nb.engine.checkpoints import (
     quiet_transformers,
     renew_head,
 )
-from .engine.device import check_dtype
+from .engine.device import check_dtype, use_one_thread_after_fork
 from .engine.pooling import added_layer, choose_head, init_mean_pooling, pooling_mode
 from .engine.tokenizers import check_tokenizer, is_decoder, padding_token
 from .engine.weights import check_loading_report, encoder_differences, safetensors_files
@@ -164,6 +164,7 @@ def new_classifier(
     """
     from transformers import set_seed
 
+    use_one_thread_after_fork()
     set_seed(seed)
     check_label_names(labels, "the classifier")
     config = load_config(
@@ -273,6 +274,7 @@ def save_checkpoint(model: Any, tokenizer: Any, folder: str | Path, dtype: Dtype
     import torch
 
     check_dtype(dtype)
+    folder = os.path.expanduser(folder)
     if os.path.isfile(folder):
         raise ConfigError(f"{folder} is a file; name a folder for the model")
     with explain_unwritable(folder), quiet_transformers():

@@ -5,7 +5,9 @@
 # %% ../nbs/prototype/10_predict.ipynb #ce5d75bf
 from __future__ import annotations
 
+import os
 import reprlib
+import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, Sequence
@@ -19,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 import numpy as np
 
 from .core import ConfigError, Dtype, LongTexts, ModelError, TextError, column_names, logger
-from .encode import decode_labels, join_labels, pad_batch, token_batches, token_ids
+from .encode import decode_labels, fill_empty, join_labels, pad_batch, token_batches, token_ids
 from .engine.checkpoints import Checkpoint, is_multi_label, label_names, saved_thresholds
 from .engine.device import Backend, choose_backend, use_one_thread_after_fork
 from .engine.forward import prepare_for_inference
@@ -35,9 +37,9 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['MAX_LENGTH', 'MAX_BATCH_TOKENS', 'FEW_TOKENS', 'BULK_TEXTS', 'check_texts', 'tokenize_texts', 'one_length_warning',
-           'check_long_texts', 'tokenize_windows', 'pool_windows', 'count_left_out', 'batched_logits', 'Backends',
-           'choose_backends', 'PreparedModels', 'TextScorer', 'resolve_thresholds', 'check_top_k', 'answer_table',
-           'LabelScorer', 'TrainedClassifier', 'calibrate_model']
+           'check_long_texts', 'check_windows', 'tokenize_windows', 'pool_windows', 'count_left_out', 'batched_logits',
+           'Backends', 'choose_backends', 'PreparedModels', 'TextScorer', 'resolve_thresholds', 'check_top_k',
+           'answer_table', 'LabelScorer', 'TrainedClassifier', 'calibrate_model']
 
 # %% ../nbs/prototype/10_predict.ipynb #b1c20a02
 def _list_entries(texts: Any) -> list[Any]:
@@ -94,7 +96,6 @@ def tokenize_texts(texts: list[str], tokenizer: Any, max_length: int) -> list[li
             cut = token_ids([texts[i] for i in long], tokenizer, truncation=True, max_length=max_length)
             for i, row in zip(long, cut, strict=True):
                 ids[i] = row
-        ids = [row or [tokenizer.pad_token_id] for row in ids]  # an empty text, where no special token is added
     with one_length_warning() as counts:
         counts.update(texts=len(texts), truncated=len(long))
         counts["max_length"] = max_length
@@ -125,13 +126,19 @@ def check_long_texts(value: str) -> None:
         raise ConfigError(f"long_texts is one of {', '.join(get_args(LongTexts))}, not {value!r}; choose one of these")
 
 
+def check_windows(long_texts: str, tokenizer: Any) -> None:
+    "Raise `ModelError` where long texts are to be read in windows and the tokenizer makes none."
+    if long_texts == "windows" and not getattr(tokenizer, "is_fast", True):
+        raise ModelError("this model's tokenizer is written in Python and makes no windows; read the texts truncated")
+
+
 def tokenize_windows(texts: list[str], tokenizer: Any, max_length: int) -> tuple[list[list[int]], np.ndarray]:
     "Token ids of all windows of `max_length` tokens, and the number of the text that each belongs to, (n_windows,)."
     options = {"return_attention_mask": False, "return_token_type_ids": False, "return_overflowing_tokens": True}
     stride = (max_length - tokenizer.num_special_tokens_to_add()) // 4
     with _TOKENIZING:
         windows = tokenizer(texts, truncation=True, max_length=max_length, stride=stride, **options)
-    return windows["input_ids"], np.array(windows["overflow_to_sample_mapping"])
+    return fill_empty(windows["input_ids"], tokenizer), np.array(windows["overflow_to_sample_mapping"])
 
 
 def pool_windows(proba: np.ndarray, owners: np.ndarray, how: str = "mean", multi_label: bool = True) -> np.ndarray:
@@ -288,11 +295,9 @@ class TextScorer:
             backends = Backends(ONNX_BACKEND, ONNX_BACKEND, ONNX_BACKEND)
         self.backends = backends or choose_backends(device, dtype)
         self.device, self.dtype, self.long_texts = device, dtype, long_texts
-        self.max_length = min(tokenizer.model_max_length, MAX_LENGTH)
-        if long_texts == "windows" and not getattr(tokenizer, "is_fast", True):
-            raise ModelError(
-                "this model's tokenizer is written in Python and makes no windows; read the texts truncated"
-            )
+        was_trained_here = hasattr(self.config, "emo_nb_encoder")  # with the tokenizer's length, whatever it is
+        self.max_length = min(tokenizer.model_max_length, sys.maxsize if was_trained_here else MAX_LENGTH)
+        check_windows(long_texts, tokenizer)
         self._prepared = PreparedModels(checkpoint)
 
     def logits(
@@ -309,6 +314,8 @@ class TextScorer:
         are_few = sum(map(len, ids)) <= FEW_TOKENS
         of = self.backends
         backend = of.bulk if len(ids) > BULK_TEXTS else of.few if are_few else of.exact
+        if max_batch_tokens == MAX_BATCH_TOKENS:
+            max_batch_tokens = max(max_batch_tokens, self.max_length)  # one long text is a batch
         with tqdm(total=len(ids), unit="text", disable=not show_progress_bar) as bar:
             return self._prepared.logits(ids, backend, max_batch_tokens, bar)
 
@@ -323,7 +330,8 @@ def resolve_thresholds(
     """
     if given is None:
         return saved
-    by_label = given if isinstance(given, Mapping) else dict.fromkeys(labels, given)
+    numbers = given.items() if isinstance(given, Mapping) else dict.fromkeys(labels, given).items()
+    by_label = {str(label): value for label, value in numbers}  # a label may be a number
     if unknown := [label for label in by_label if label not in labels]:
         raise ConfigError(
             f"there is a threshold for {unknown[0]!r}, which is not a label; choose from {', '.join(labels)}"
@@ -419,6 +427,7 @@ def _open_model(
     name: str | Path, device: str | None, dtype: str | None
 ) -> tuple[Checkpoint | OnnxCheckpoint, Any, Backends | None]:
     "A model, its tokenizer, and what computes it; None for that where nothing is asked for."
+    name = os.path.expanduser(name)
     if is_export(name):
         if (device or "cpu", dtype or "float32") != ("cpu", "float32"):
             raise ConfigError(f"{name} is an exported model, which computes as it is; leave device and dtype out")
@@ -435,6 +444,7 @@ class TrainedClassifier(LabelScorer):
         cls, name: str | Path, device: str | None = None, dtype: str | None = None, long_texts: LongTexts = "truncate"
     ) -> TrainedClassifier:
         "Load a run directory, a folder with a classifier, a model of the package or of the hub; `ModelError`."
+        check_long_texts(long_texts)
         checkpoint, tokenizer, backends = _open_model(name, device, dtype)
         return cls(checkpoint, tokenizer, device, dtype, long_texts, backends)
 
@@ -470,7 +480,8 @@ class TrainedClassifier(LabelScorer):
         entry is not a text, `ConfigError` for thresholds or a number of labels that cannot be.
         """
         check_top_k(top_k, self.labels)
-        chosen = resolve_thresholds(thresholds, self.labels, None if top_k else self.thresholds)
+        saved = None if top_k and thresholds is None else self.thresholds
+        chosen = resolve_thresholds(thresholds, self.labels, saved)
         texts = check_texts(texts)
         proba = self.predict_proba(texts, max_batch_tokens, show_progress_bar)
         limit = self.max_length if self.long_texts == "truncate" else None

@@ -262,7 +262,8 @@ def _read_run_table(file: Path, model: type[Record]) -> pd.DataFrame:
 def newest_run(root: str | Path = "runs") -> Path:
     "The run directory below `root` that was finished last. Raises `ModelError` where there is none."
     files = Path(root).glob("*/metrics.json") if os.path.isdir(root) else ()
-    runs = [file.parent for file in files if (file.parent / "model").is_dir()]
+    # a hidden one is being written, or was when its process was killed
+    runs = [file.parent for file in files if (file.parent / "model").is_dir() and file.parent.name[0] != "."]
     if not runs:
         raise ModelError(
             f"there is no run in {Path(root)}/ yet; make one with `emo-nb run`, or name a model with --model"

@@ -29,6 +29,7 @@ from .engine.callbacks import last_checkpoint
 from .engine.checkpoints import is_multi_label
 from .engine.device import check_can_train
 from .engine.processes import distributed_rank
+from .engine.random_states import restored_random_state
 from .evaluate import calibration_curve, calibration_error, prediction_table, probabilities, truth_and_predicted
 from .io.archives import read_files
 from .io.files import atomic_dir, check_output_dir, partial_dir
@@ -267,7 +268,7 @@ def _split_and_count(rows: pd.DataFrame, task: Task, config: Config) -> tuple[di
     left_out["leaks"] = len(lost) - left_out["unknown"]
     if "prompt" in set(rows.role):  # first turns are there to learn from only
         for name in ("dev", "test"):
-            splits[name] = left_out.count("turns", splits[name], splits[name][~_are_turns(splits[name])])
+            splits[name] = left_out.count("beside", splits[name], splits[name][~_are_turns(splits[name])])
     if how != "study":
         balanced = balance(splits["train"], labels=task.capped, seed=config.seed)
         left_out.count("capped", splits["train"], balanced)
@@ -359,6 +360,7 @@ _REASONS = {  # why rows are left out, and the option that changes it
     "leaks": "train or dev rows whose text also occurs in dev or test",
     "capped": "rows of a label beyond the 10,000 to which its training rows are limited",
     "repeats": "train rows with the text and the labels of another train row",
+    "beside": "first turns beside the prompts of dev and test, which are there to learn from only",
     "turns": "later turns of a conversation (--preset full keeps them)",
     "train": "train rows beyond {size} of a label (--rows-per-label all keeps them)",
     "dev": "dev rows beyond {size} of a label (--preset full keeps them; --encoder says with which encoder)",
@@ -457,8 +459,7 @@ def run_experiment(config: Config) -> Run | None:
     `emo_nb`, at level INFO. Where `accelerate launch` started several processes, all of them train, and the first one
     does the rest; the others return None.
     """
-    rank, world_size = distributed_rank()
-    if rank:
+    if distributed_rank()[0]:
         logger.setLevel(logging.ERROR)  # the first process says what there is to say
     if config.out:
         check_output_dir(config.run_dir, "metrics.json", config.force)  # before anything is downloaded
@@ -467,8 +468,22 @@ def run_experiment(config: Config) -> Run | None:
     check_output_dir(out, "metrics.json", config.force)
     check_can_train(backends.bulk)
     config, encoder, tokenizer, examples = _load_parts(config)
-    splits, left_out = _split_and_count(examples.rows, examples.task, config)
-    task = examples.task
+    with restored_random_state():
+        return _fit_and_test(config, out, backends, encoder, tokenizer, examples, started)
+
+
+def _fit_and_test(
+    config: Config,
+    out: Path,
+    backends: Backends,
+    encoder: Path,
+    tokenizer: Any,
+    examples: Examples,
+    started: datetime,
+) -> Run | None:
+    "A run from its examples to its directory; None in all processes but the first."
+    (rank, world_size), task = distributed_rank(), examples.task
+    splits, left_out = _split_and_count(examples.rows, task, config)
     model = new_trainable_classifier(encoder, sorted(task.labels), config.train, config.seed, task.multi_label)
     record = _new_record(config, examples, splits, model)
     _log_record(record, splits, left_out)

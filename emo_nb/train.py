@@ -28,9 +28,17 @@ from emo_nb.engine.callbacks import (
     checkpoints_callback,
     last_checkpoint,
     progress_callback,
+    stopping_callback,
 )
 from .engine.checkpoints import is_multi_label, quiet_transformers
-from .engine.device import Backend, check_can_train, choose_backend, forward_flops, measure_peak_flops
+from emo_nb.engine.device import (
+    Backend,
+    check_can_train,
+    choose_backend,
+    forward_flops,
+    measure_peak_flops,
+    use_one_thread_after_fork,
+)
 from .engine.forward import fast_training
 from .engine.memory import is_out_of_memory, release_memory
 from .engine.processes import explain_lost_process, join_processes
@@ -75,6 +83,8 @@ def compute_dev_metrics(prediction: Any) -> dict[str, float]:
     from sklearn.metrics import accuracy_score, average_precision_score, f1_score
 
     logits, truth = prediction.predictions, prediction.label_ids
+    if not np.isfinite(logits).all():
+        raise ConfigError("the training diverged: the model returns NaN or infinity; choose a lower learning rate")
     if truth.ndim == 1:
         chosen = logits.argmax(-1)
         macro = f1_score(truth, chosen, average="macro", zero_division=0)
@@ -97,7 +107,7 @@ def training_arguments(
         per_device_train_batch_size=settings.batch_size,
         per_device_eval_batch_size=settings.batch_size,
         lr_scheduler_type="constant_with_warmup",
-        warmup_steps=settings.warmup_ratio,
+        warmup_steps=min(settings.warmup_ratio, 1 - 1e-9),  # from 1 on it would be a number of steps
         bf16=backend.dtype == "bfloat16",
         fp16=backend.dtype == "float16",
         use_cpu=backend.device == "cpu",
@@ -143,6 +153,7 @@ def _divide(batch: dict[str, Any], n_labels: Any, n_parts: int) -> list[tuple[di
 # %% ../nbs/prototype/08_train.ipynb #trclass0
 def _trainer_class() -> Any:
     "The `Trainer` whose batches hold as many tokens each, in whose loss every row counts the same."
+    import torch
     from torch.utils.data import DataLoader
     from transformers import Trainer
 
@@ -183,6 +194,22 @@ def _trainer_class() -> Any:
             release_memory()
             return self.training_step(model, inputs, num_items_in_batch)
 
+        def prediction_step(self, model: Any, inputs: Any, *options: Any, **others: Any) -> Any:
+            rows = len(inputs["input_ids"])
+            try:
+                return super().prediction_step(model, inputs, *options, **others)
+            except RuntimeError as error:
+                if not is_out_of_memory(error) or rows == 1:
+                    raise
+            release_memory()
+            halves = [part for part, _ in _divide(inputs, None, 2)]
+            shares = [len(part["input_ids"]) / rows for part in halves]
+            losses, logits, labels = zip(
+                *(self.prediction_step(model, part, *options, **others) for part in halves), strict=True
+            )
+            loss = sum(share * one for share, one in zip(shares, losses, strict=True))
+            return loss, torch.cat(logits), torch.cat(labels)
+
     return ShortTextTrainer
 
 # %% ../nbs/prototype/08_train.ipynb #2dde4b7d
@@ -213,13 +240,11 @@ def _callbacks(
     settings: TrainConfig, resume_from: Path | None, interrupt: DeferredInterrupt, show_progress_bar: bool
 ) -> list[Any]:
     "What a training does beside its steps, in this order."
-    from transformers import EarlyStoppingCallback
-
     shown = [progress_callback()] if show_progress_bar else []
     power = settings.averaging_power
     averaged = [averaging_callback(power, resume_from)] if power is not None else []
     rounds = settings.early_stopping_rounds
-    stopping = [] if rounds is None else [EarlyStoppingCallback(early_stopping_patience=rounds)]
+    stopping = [] if rounds is None else [stopping_callback(rounds)]
     return [*shown, *averaged, *stopping, checkpoints_callback(settings.save_steps, interrupt)]
 
 # %% ../nbs/prototype/08_train.ipynb #ab8a0621
@@ -309,6 +334,7 @@ def fit(
 
     if loss is not None and train.weights is not None:
         raise ConfigError("a loss of your own is not given the rows' weights; leave out one of the two")
+    use_one_thread_after_fork()
     settings = (settings or TrainConfig()).resolved()
     backend = _training_backend(model, backend)
     with explain_lost_process():

@@ -437,7 +437,7 @@ MISTAKES = {
         "'a|b'",
         "rename",
     ),
-    "reserved": (lambda: fit(labels=["text", "joy"] * 6), ModelError, "'text'", "rename"),
+    "reserved": (lambda: fit(labels=["text", "joy"] * 6), DataError, "'text'", "rename"),
     "groups": (lambda: fit(groups=["one"] * 12), DataError, "one group"),
     "short groups": (lambda: fit(groups=[1, 2]), DataError, "12 texts, but the number of groups is 2"),
     "missing group": (lambda: fit(groups=[None, *range(11)]), DataError, "group of row 0 is missing"),

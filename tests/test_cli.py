@@ -171,6 +171,32 @@ def test_explore_counts_a_file_that_has_test_rows_alone(emo, official, here):
     code, out, err = emo("explore", "--corpus", "goemotions", "--data", official / "test.tsv", "--out", "tables")
     assert code == 0, err
     assert "no training rows" in out and (here / "tables" / "lengths.png").exists()
+    code, out, err = emo("explore", "--corpus", "goemotions", "--data", official, "--out", "all")
+    assert code == 0 and list(pd.read_csv("all/duplicates.csv").split) == ["dev", "test", "train"], err
+
+
+def test_a_folder_is_predicted_into_a_file_in_it_also_after_an_interrupted_run(emo, tiny, here):
+    (here / "texts" / "other.csv.part").mkdir(parents=True)
+    write_own(here / "texts" / "moods.csv", ("anger", "joy"))
+    for name in ("lock", "settings.json", "00000000.csv"):
+        (here / "texts" / "other.csv.part" / name).write_text("text\nnone\n")
+    options = ("--model", tiny.folder, "--file", "texts", "--text-col", "text", "--out", "texts/answers.csv")
+    code, _, err = emo("predict", *options)
+    assert code == 0, err
+    assert len(pd.read_csv("texts/answers.csv")) == 24
+
+
+def test_a_mount_point_is_never_replaced(emo, here, monkeypatch):
+    (here / "disk").mkdir()
+    monkeypatch.setattr(os.path, "ismount", lambda path: Path(path).name == "disk")
+    code, _, err = emo("run", "--preset", "tiny", "--out", "disk")
+    check_mistake(code, err, ["disk is a mount point", "--out"])
+
+
+def test_names_that_are_neither_a_file_nor_a_list_are_refused(emo, here):
+    (here / "own.csv").write_text("text,label\na,0\nb,1\nc,0\nd,1\n")
+    code, _, err = emo("explore", "--data", "own.csv", *OWN, "--label-names", "misspelt.txt")
+    check_mistake(code, err, ["misspelt.txt", "neither a file"])
 
 
 def test_a_pattern_may_begin_at_home(emo, tiny, here, monkeypatch):

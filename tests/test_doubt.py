@@ -1,6 +1,7 @@
 """Labels that were spoilt on purpose are the ones that are doubted."""
 
 import sys
+from contextlib import suppress
 
 import numpy as np
 import pandas as pd
@@ -40,10 +41,34 @@ def test_the_command_prints_the_first_rows_and_writes_all(emo, here):
     code, out, err = emo("doubt", *columns, "--folds", "2", "--epochs", "4", "--show", "5", "--out", "doubt.csv")
     assert code == 0, err
     table = pd.read_csv("doubt.csv")
-    assert len(table) == 160 and table.row[0] in SPOILT and TEXTS[table.row[0]][:30] in " ".join(out.split())
+    lines = table.row.str.removeprefix("own.csv:").astype(int) - 2  # below the header
+    assert len(table) == 160 and lines[0] in SPOILT and TEXTS[lines[0]][:30] in " ".join(out.split())
+    assert [TEXTS[line] for line in lines] == list(table.text)
     check_mistake(*emo("doubt", *columns, "--out", "doubt.csv")[::2], ["doubt.csv", "--force"])
     check_mistake(*emo("doubt", *columns, "--out", "doubt.xls")[::2], ["doubt.xls", ".parquet"])
     check_mistake(*emo("doubt", *columns, "--folds", "1")[::2], ["from 2 to", "not 1"])
+
+
+def test_copies_of_a_text_are_predicted_by_one_model_also_where_there_are_groups(monkeypatch):
+    seen = {}
+
+    def look(estimator, examples, groups, folds):
+        seen["groups"] = groups
+        raise InterruptedError
+
+    monkeypatch.setattr("emo_nb.study.doubt._predict_out_of_fold", look)
+    with suppress(InterruptedError):
+        doubtful([*TEXTS, *TEXTS[:3]], [*GIVEN, *GIVEN[:3]], groups=range(163))
+    assert list(seen["groups"][:3]) == list(seen["groups"][160:]) and len(set(seen["groups"])) == len(set(TEXTS))
+
+
+def test_what_cannot_be_is_said_before_any_training():
+    texts = [f"text {i}" for i in range(8)]
+    with refusal(ConfigError, "5 folds", "has 2"):
+        doubtful(texts, list("aabbccdd"))
+    for seed in (-1, None):
+        with refusal(ConfigError, "random_state"):
+            doubtful(texts, list("aabbccdd"), folds=2, classifier=EmotionClassifier("minilm", random_state=seed))
 
 
 def test_where_cleanlab_is_missing_the_extra_is_named(monkeypatch):

@@ -1,8 +1,10 @@
 """A table's other columns beside its predictions: which are kept, under which name, in every format."""
 
 import json
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from helpers import check_mistake, refusal
@@ -128,6 +130,50 @@ def test_parts_of_another_engine_are_not_taken_up(tiny, here):
         raise KeyboardInterrupt
     with refusal(ConfigError, "another engine (ray there, None here)"):
         predict_file(classifier, "in.csv", "out.parquet", show_progress_bar=False)
+
+
+def test_numbers_and_times_are_kept_to_the_last_digit(tiny, here):
+    exact = {"text": "a", "tiny": 1e-12, "long": 0.12345678901234, "when": "2026-01-02T03:04:05.123456", "id": 2**63}
+    (here / "in.jsonl").write_text(json.dumps(exact))
+    classifier = TrainedClassifier.from_pretrained(tiny.folder)
+    for ending, read in (
+        ("jsonl", partial(pd.read_json, lines=True, convert_dates=False)),
+        ("parquet", pd.read_parquet),
+    ):
+        keep = ["tiny", "long", "when"] if ending == "jsonl" else "all"  # pandas writes no larger integers as JSON
+        predict_file(classifier, "in.jsonl", f"out.{ending}", keep=keep, show_progress_bar=False)
+        row = read(f"out.{ending}").iloc[0]
+        assert (row["tiny"], row["long"], row["when"]) == (exact["tiny"], exact["long"], exact["when"])
+    assert row["id"] == str(2**63)
+
+
+def test_one_column_is_kept_by_its_name_and_numbers_of_numpy_are_settings(tiny, here):
+    KEPT.to_csv("in.csv", index=False)
+    how = {"keep": "id", "top_k": np.int64(2), "thresholds": np.float32(0.4), "show_progress_bar": False}
+    predict_file(TrainedClassifier.from_pretrained(tiny.folder), "in.csv", "out.csv", **how)
+    assert list(pd.read_csv("out.csv").columns[:2]) == ["id", "text"]
+
+
+def test_a_key_that_comes_late_is_kept_where_it_is_named_and_said_where_it_is_not(tiny, here, caplog, monkeypatch):
+    lines = ['{"text": "a"}', '{"text": "b", "late": 5}']
+    (here / "in.jsonl").write_text("\n".join(lines))
+    assert [kept for _, kept in iter_rows("in.jsonl", keep=["late"])] == [{"late": None}, {"late": 5}]
+    monkeypatch.setattr("emo_nb.io.readers._FIRST_ROWS", 1)
+    warn_once.cache_clear()
+    assert [kept for _, kept in iter_rows("in.jsonl", keep="all")] == [{}, {}]
+    assert "'late'" in caplog.text and "line 2" in caplog.text
+
+
+def test_where_a_file_has_one_name_only_parts_are_copied(here, monkeypatch):
+    KEPT[["id"]].to_parquet("0.parquet")
+    Path("out").mkdir()
+
+    def link(*_):
+        raise OSError("no hard links here")
+
+    monkeypatch.setattr("os.link", link)
+    link_parts([Path("0.parquet")], Path("out"))
+    assert pd.read_parquet("out").equals(KEPT[["id"]])
 
 
 def test_finished_parts_become_a_folder_of_one_schema(here):

@@ -10,9 +10,10 @@ import fsspec
 import pandas as pd
 import pyarrow as pa
 import pytest
+from fsspec.implementations.memory import MemoryFile
 from helpers import refusal
 
-from emo_nb.core import ConfigError, DataError, TextError
+from emo_nb.core import ConfigError, DataError, SourceError, TextError
 from emo_nb.corpora import read_table
 from emo_nb.io.places import fingerprint
 from emo_nb.io.readers import estimate_rows, iter_rows, iter_texts
@@ -82,6 +83,9 @@ def test_a_folder_or_a_pattern_is_read_file_by_file_and_each_row_says_which(emo,
     TABLE[3:5].to_csv("texts/more/b.csv", index=False)
     Path("texts/.hidden.csv").write_text("none\n")
     Path("texts/notes.md").write_text("none\n")
+    for name in (".ipynb_checkpoints/a.csv", "_delta_log/0.jsonl"):
+        Path("texts", name).parent.mkdir()
+        Path("texts", name).write_text('{"text": "none"}\n')
     for place, n_rows in (("texts", 5), ("texts/*.csv", 3), ("texts/**/*.csv", 5)):
         code, _, errors = emo("predict", "--model", tiny.folder, "--file", place, "--out", "out.csv", "--force")
         assert code == 0, errors
@@ -126,6 +130,24 @@ def test_an_address_is_read_block_by_block_with_the_answers_of_the_file(tiny, se
     with fsspec.open("memory://texts/in.csv", "w") as stream:
         stream.write("text\nanother\n")
     assert fingerprint("memory://texts/in.csv") != before
+
+
+def test_a_copy_that_breaks_off_or_cannot_be_kept_is_said(here, monkeypatch):
+    with fsspec.open("memory://mood/own.csv", "w") as file:
+        file.write("text,label\na,joy\nb,fear\n")
+    Path("cache").write_text("a file in the way")
+    monkeypatch.setenv("EMO_NB_CACHE", str(here / "cache"))
+    with refusal(SourceError, "memory://mood/own.csv", "EMO_NB_CACHE"):
+        read_table("memory://mood/own.csv", "text", "label")
+    monkeypatch.setenv("EMO_NB_CACHE", str(here / "other"))
+
+    def hang_up(*_):
+        raise OSError("the connection was reset")
+
+    monkeypatch.setattr(MemoryFile, "read", hang_up)
+    with refusal(DataError, "memory://mood/own.csv", "the connection was reset"):
+        read_table("memory://mood/own.csv", "text", "label")
+    assert not any(Path("other").rglob("own.csv"))
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from datasets import Dataset
-from helpers import change_json, check_sentence, python, settle, write_own
+from helpers import change_json, check_sentence, python, refusal, settle, write_own
 from matplotlib.cbook import is_math_text
 
 from emo_nb import ConfigError, EmotionClassifier, ModelError, TextError, evaluate_run, load_corpus, open_run
@@ -393,6 +393,12 @@ def test_the_newest_run_is_the_one_that_was_finished_last(tiny, tmp_path):
         os.utime(tmp_path / name / "metrics.json", (when, when))
     (tmp_path / "not-a-run").mkdir()
     assert newest_run(tmp_path) == tmp_path / "a-new"
+
+
+def test_a_run_that_is_being_written_is_not_the_newest(tiny, tmp_path):
+    shutil.copytree(tiny.folder, tmp_path / ".run.1a2b3c4d")
+    with refusal(ModelError, "there is no run"):
+        newest_run(tmp_path)
 
 
 def test_prompts_are_trained_on_with_first_turns_and_tested_alone():

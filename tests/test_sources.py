@@ -23,7 +23,7 @@ from helpers import check_mistake, python, refusal
 
 from emo_nb import sources
 from emo_nb.core import SourceError, UnreachableError
-from emo_nb.corpora import load_corpus, read_corpus
+from emo_nb.corpora import load_corpus, read_corpus, read_table
 from emo_nb.io import download
 from emo_nb.sources import REMOTE_FILES, SAMPLE_DIR, download_corpus, find_corpus
 from emo_nb.taxonomy import GOEMOTIONS
@@ -358,6 +358,10 @@ def test_the_hubs_data_sets_are_read(hub_copy):
         assert rows == [("one", ("joy",), "train"), ("two", ("anger", "annoyance"), "dev")]
     frame = load_corpus("goemotions-raw", f"hf:{hub_copy}:raw").frame
     assert list(zip(frame.text, frame.labels, frame.group, strict=True)) == [("rated", ("joy", "love"), "a")]
+    own = read_table(f"hf:{hub_copy}:simplified", "text", "labels")
+    assert set(own.frame.corpus) == {f"{hub_copy.parent.name}-go_emotions"} and not any(
+        "from" in note for note in own.notes
+    )
 
 
 def test_a_hubs_failure_is_an_error_of_one_line_and_a_missing_package_is_named(hub_copy, tmp_path, monkeypatch):
@@ -398,6 +402,6 @@ def test_a_hub_that_says_nothing_is_given_up_and_what_was_downloaded_before_is_u
     for file, text in (("refs/main", "abc"), ("snapshots/abc/config.json", "{}")):
         (folder / file).parent.mkdir(parents=True)
         (folder / file).write_text(text)
-    before = alone / "hf" / hashlib.sha256(b"hf:some/data").hexdigest()[:12]
+    before = alone / "hf" / hashlib.sha256(b"hf:some/data").hexdigest()[:12] / "some-data"
     before.mkdir(parents=True)
     assert found() == [str(folder / "snapshots/abc"), str(before)]

@@ -132,6 +132,8 @@ def test_lists_of_numbers_are_no_vectors_and_take_names(tmp_path):
 NAMES = (
     "joy\nanger\n",
     "0\tjoy\n1\tanger\n",
+    "id\tlabel\n0\tjoy\n1\tanger\n",
+    "anger\t1\njoy\t0\n",
     '["joy", "anger"]',
     '{"0": "joy", "1": "anger"}',
     '{"joy": 0, "anger": 1}',
@@ -174,6 +176,32 @@ def test_names_of_numbers_are_read_from_a_file(tmp_path, content):
     assert read_label_names(str(write(tmp_path, "names.txt", content))) == {"0": "joy", "1": "anger"}
     with refusal(ConfigError, "'nowhere.txt'"):
         read_label_names("nowhere.txt")
+
+
+@pytest.mark.parametrize("content", ["", "\n\n", "joy\tgood\nanger\tbad\n", "0\tjoy\nanger\n"])
+def test_a_file_that_names_no_numbers_is_refused(tmp_path, content):
+    with refusal(ConfigError, "names.txt"):
+        read_label_names(str(write(tmp_path, "names.txt", content)))
+
+
+def test_columns_of_labels_are_named_by_their_paths(tmp_path):
+    lines = json_lines({"text": "a", "lab": {"joy": 1, "anger": 0}}, {"text": "b", "lab": {"joy": 0, "anger": 1}})
+    path = write(tmp_path, "own.jsonl", lines)
+    read = read_table(path, "text", label_cols="lab.joy,lab.anger").frame.labels
+    assert list(read) == [("lab.joy",), ("lab.anger",)]
+
+
+@pytest.mark.parametrize("header", ["text,label,answer", "text,label,answer,answer"])
+def test_a_column_called_answer_is_not_prodigys_unless_it_holds_decisions(tmp_path, header):
+    more = ",Well" * (header.count("answer") - 1)
+    path = write(tmp_path, "own.csv", f"{header}\nHow are you?,joy,Fine{more}\nGo away,anger,No{more}\n")
+    assert rows(path, "text", "label") == [("How are you?", ("joy",)), ("Go away", ("anger",))]
+
+
+def test_a_row_of_another_width_is_refused_and_not_lost(tmp_path):
+    table = {"columns": ["text", "label"], "data": [["a", "joy"], ["b"], ["c", "anger"]]}
+    result = read_table(write(tmp_path, "own.json", json.dumps(table)), "text", "label")
+    assert (result.rows, len(result.frame), len(result.refused)) == (3, 2, 1)
 
 
 def test_names_of_numbers_may_be_many():

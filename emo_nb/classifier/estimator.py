@@ -1,5 +1,6 @@
 """`EmotionClassifier`, and the `Evaluation` of one."""
 
+import os
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
@@ -13,6 +14,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 
 from ..config import TrainConfig
 from ..core import ConfigError, DataError, Dtype, LongTexts, Method, ModelError, first_line, is_interactive, logger
+from ..engine.random_states import restored_random_state
 from ..evaluate import SCORES, compute_metrics, decide_labels, prediction_table
 from ..predict import (
     BULK_TEXTS,
@@ -21,6 +23,7 @@ from ..predict import (
     TrainedClassifier,
     check_long_texts,
     check_texts,
+    check_windows,
     choose_backends,
     count_left_out,
     one_length_warning,
@@ -195,6 +198,8 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):
         Raises `TextError`, `DataError` or `ConfigError` before any training where texts, labels or settings cannot be
         used. What was done with the rows is logged to `emo_nb`, at level INFO.
         """
+        from ..model import choose_encoder, find_encoder
+
         settings, backends = self._settings(), self._backends()
         examples = read_examples(texts, labels, self.multi_label, groups)
         check_can_learn(examples.labels)
@@ -206,8 +211,10 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):
         else:
             train, dev = examples, read_eval_set(eval_set, examples)
         log_examples(train, dev)
+        find_encoder(settings.encoder or choose_encoder(examples.labels.names))  # sooner said than a teacher is asked
         training_set = make_training_set(train, weights, teacher, unlabelled)
-        trained, history = self._train(training_set, dev, settings, backends)
+        with restored_random_state():
+            trained, history = self._train(training_set, dev, settings, backends)
         if examples.labels.classes.dtype.kind != "U":
             trained.config.emo_nb_classes = examples.labels.classes.tolist()
         self.trained_, self.classes_, self.history_ = trained, examples.labels.classes, history
@@ -253,14 +260,18 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):
         settings, folder = replace(settings, encoder=encoder), find_encoder(encoder)
         logger.info("%s, encoder %s", settings.method, encoder)
         tokenizer = load_tokenizer(folder, settings.max_length)
+        check_windows(self.long_texts, tokenizer)
         _log_truncated(train.texts + dev.texts, tokenizer)
-        model = new_trainable_classifier(folder, names, settings, self.random_state, multi_label)
+        model = new_trainable_classifier(folder, names, settings, int(self.random_state), multi_label)
         data = TextDataset(train.texts, tokenizer, train.targets, multi_label, train.weights)
         dev_data = TextDataset(dev.texts, tokenizer, dev.labels.matrix, multi_label)
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as checkpoints:
             seed = int(self.random_state)
             place, bar = Path(checkpoints), self._shows_bar()
-            history = fit(model, tokenizer, data, dev_data, place, settings, seed, None, backends.bulk, bar)
+            try:
+                history = fit(model, tokenizer, data, dev_data, place, settings, seed, None, backends.bulk, bar)
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt("the training was stopped") from None  # its checkpoints go with the folder
         model = model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
         model = model.cpu().eval()
         trained = TrainedClassifier(model, tokenizer, self.device, self.dtype, self.long_texts, backends)
@@ -314,11 +325,16 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):
         return trained.predict_frame(texts, thresholds, top_k, tokens_left_out, **options)
 
     def score(self, texts: Iterable[str], labels: Any, sample_weight: Iterable[float] | None = None) -> float:
-        "Accuracy: the share of texts whose labels are all right, and no other given."
-        examples = read_examples(texts, labels, None, classes=self._known_classes())
-        weights = None if sample_weight is None else check_sample_weight(sample_weight, len(examples.texts))
-        predicted = decide_labels(self.predict_proba(examples.texts), self.thresholds)
-        return float(np.average((predicted == examples.labels.matrix).all(axis=1), weights=weights))
+        "Accuracy: the share of texts whose labels are all right, and no other given. A label that is new to the model counts as missed."
+        known, given = self._known_classes(), read_examples(texts, labels, None)
+        weights = None if sample_weight is None else check_sample_weight(sample_weight, len(given.texts))
+        if given.labels.multi_label or self.trained.multi_label or given.labels.classes.dtype.kind != known.dtype.kind:
+            given = read_examples(texts, labels, None, classes=known)
+            predicted = decide_labels(self.predict_proba(given.texts), self.thresholds)
+            right = (predicted == given.labels.matrix).all(axis=1)
+        else:
+            right = self.predict(given.texts) == given.labels.classes[given.labels.matrix.argmax(axis=1)]
+        return float(np.average(right, weights=weights))
 
     def evaluate(self, texts: Iterable[str], labels: Any, groups: Iterable[Any] | None = None) -> Evaluation:
         """Scores on labelled texts that chose nothing, with 95 % intervals; the bootstrap draws whole groups.
@@ -358,7 +374,7 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):
         """
         from ..report import write_memory_card
 
-        trained, folder = self.trained, Path(folder)
+        trained, folder = self.trained, Path(os.path.expanduser(folder))
         trained.save_pretrained(folder, dtype)
         if hasattr(self, "rows_"):  # of a loaded one, emo_nb does not know how it was made
             metrics = None if evaluation is None else evaluation.metrics
@@ -392,7 +408,6 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):
     ) -> str:
         "Save, upload to the Hugging Face Hub, and return the address. Raises `ModelError` where the hub refuses."
         from huggingface_hub import HfApi
-        from huggingface_hub.errors import HfHubHTTPError
 
         hub = HfApi(token=token)
         with tempfile.TemporaryDirectory() as folder:
@@ -400,10 +415,10 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):
             try:
                 hub.create_repo(repo_id, private=private, exist_ok=True)
                 return str(hub.upload_folder(repo_id=repo_id, folder_path=folder, commit_message="Upload by emo_nb"))
-            except (HfHubHTTPError, ValueError, OSError) as error:
+            except Exception as error:  # the hub's own, and those of the library that it connects with
                 raise ModelError(
                     f"{repo_id} cannot be uploaded ({first_line(error)}); log in with `hf auth login`, or give a token "
-                    "that may write there"
+                    "that may write there; or try again where the hub did not answer"
                 ) from error
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..core import ConfigError, DataError, logger
+from ..core import RESERVED_COLUMNS, ConfigError, DataError, logger
 from ..encode import decode_labels
 from ..engine.label_forms import Labels, read_labels
 from ..predict import check_texts
@@ -59,7 +59,9 @@ def _check_length(texts: list[str], what: str, n: int) -> None:
 
 
 def check_can_learn(labels: Labels) -> None:
-    "Raise `DataError` where there are not two labels, or more labels than rows."
+    "Raise `DataError` where there are not two labels, or more labels than rows, or a label has no name of its own."
+    if wrong := [name for name in labels.names if not name.strip() or name in RESERVED_COLUMNS]:
+        raise DataError(f"the label {wrong[0]!r} is blank, or the name of a column of the results; rename it")
     n_rows, present = len(labels.matrix), labels.matrix.sum(axis=0) > 0
     if present.sum() < 2:
         named = f" ({labels.names[int(present.argmax())]!r})" if present.any() else ""

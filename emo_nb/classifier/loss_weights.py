@@ -1,6 +1,7 @@
 """How much each row, or each label of a row, counts in the loss: `class_weight` and `sample_weight`."""
 
 from collections.abc import Iterable, Mapping
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,6 @@ def _class_weights(labels: Labels, class_weight: Any) -> np.ndarray:
             f"class_weight names {unknown[0]!r}, which is not a label; choose from {', '.join(labels.names)}"
         )
     for name, weight in by_name.items():
-        if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 <= weight < np.inf:
+        if isinstance(weight, bool) or not isinstance(weight, Real) or not 0 <= float(weight) < np.inf:
             raise ConfigError(f"class_weight has {weight!r} for {name!r}; give a number of 0 or more")
     return np.array([float(by_name.get(name, 1)) for name in labels.names])

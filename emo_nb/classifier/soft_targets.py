@@ -5,6 +5,7 @@ there are more texts than labels. Hinton et al. 2015, arXiv 1503.02531; Mukherje
 """
 
 import hashlib
+import os
 import reprlib
 import zipfile
 from collections.abc import Iterable, Sequence
@@ -51,14 +52,14 @@ class SoftTargets:
     def save(self, file: str | Path) -> None:
         "Write a NumPy archive, probabilities in 16 bits. Raises `ConfigError` where it cannot be written."
         labels, proba = np.array(self.labels), self.proba.astype(np.float16)
-        with atomic_file(file) as temporary, open(temporary, "wb") as stream:
+        with atomic_file(os.path.expanduser(file)) as temporary, open(temporary, "wb") as stream:
             np.savez(stream, labels=labels, multi_label=self.multi_label, digests=self.digests, proba=proba)
 
     @classmethod
     def load(cls, file: str | Path) -> "SoftTargets":
         "Read what `save` wrote. Raises `DataError` for another file."
         try:
-            with np.load(file, allow_pickle=False) as arrays:
+            with np.load(os.path.expanduser(file), allow_pickle=False) as arrays:
                 labels, multi_label = tuple(arrays["labels"].tolist()), bool(arrays["multi_label"])
                 targets = cls(labels, multi_label, arrays["digests"], arrays["proba"].astype(np.float32))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
@@ -112,7 +113,9 @@ def make_training_set(
     without labels is the latter. Raises `DataError` where the teacher's labels are not those of the examples, or saved
     targets are of other texts, and `ConfigError` for texts without labels where there is no teacher.
     """
-    labels, more = train.labels, [] if unlabelled is None else check_texts(unlabelled)
+    labels, more = train.labels, []
+    if unlabelled is not None and not (isinstance(unlabelled, (list, tuple)) and not unlabelled):
+        more = check_texts(unlabelled)
     if teacher is None:
         if more:
             raise ConfigError("unlabelled texts teach nothing by themselves; give a teacher that says what they are")

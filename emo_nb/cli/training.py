@@ -191,14 +191,14 @@ def doubt(
     if out:
         output_format(out)
         check_output_file(out, force)
-    frame = read_own_table(data, columns)
-    if frame is None:
-        frame = read_corpus(None, data, columns, "full")
+    own = read_own_table(data, columns)
+    frame = own.frame if own else read_corpus(None, data, columns, "full")
+    places = own.places if own else tuple(frame.group)  # of a corpus, the ids
     classifier = EmotionClassifier(encoder, epochs=epochs, random_state=seed)
     is_single = (frame.labels.map(len) == 1).all()
     labels = frame.labels.str[0] if is_single else list(frame.labels)
     table = doubtful(frame.text, labels, frame.group, folds, classifier)
-    table.insert(0, "row", table.index)
+    table.insert(0, "row", [places[i] for i in table.index])
     print_table(
         table.head(show).set_index("row").drop(columns="is_issue"),
         f"{table.is_issue.sum():,} doubtful rows of {len(table):,}",

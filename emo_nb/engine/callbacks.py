@@ -36,6 +36,19 @@ def progress_callback() -> Any:
     return EpochLines()
 
 
+def stopping_callback(rounds: int) -> Any:
+    "Stops a training after so many epochs without a better dev score, also where some of them were before a resumption."
+    from transformers import EarlyStoppingCallback
+
+    class EarlyStopping(EarlyStoppingCallback):
+        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            saved = state.stateful_callbacks.get(type(self).__name__, {}).get("attributes", {})
+            self.early_stopping_patience_counter = saved.get("early_stopping_patience_counter", 0)
+            super().on_train_begin(args, state, control, **kwargs)
+
+    return EarlyStopping(early_stopping_patience=rounds)
+
+
 class WeightAverage:
     """A running average of a model's weights, in which step t has the weight t**power.
 

@@ -11,8 +11,9 @@ import json
 import math
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 import numpy as np
@@ -207,24 +208,42 @@ def saved_thresholds(config: Any) -> np.ndarray | None:
     return np.array([saved.get(label, 0.5) for label in label_names(config)]) if is_multi_label(config) else None
 
 
+_QUIET, _quiet_blocks, _loud_again = RLock(), 0, ExitStack()  # what is quiet is so for all threads of a process
+
+
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    "Without transformers' log lines and bars, which report weights that are meant to be new, and future changes."
+    """Without transformers' log lines and bars, which report weights that are meant to be new, and future changes.
+
+    Where threads are in such blocks together, the last to leave makes the process as loud as it was before the first.
+    """
+    global _quiet_blocks
+    with _QUIET:
+        if not _quiet_blocks:
+            _silence(_loud_again)
+        _quiet_blocks += 1
+    try:
+        yield
+    finally:
+        with _QUIET:
+            _quiet_blocks -= 1
+            if not _quiet_blocks:
+                _loud_again.close()
+
+
+def _silence(afterwards: ExitStack) -> None:
+    "Silence transformers and warnings; `afterwards` restores what was."
     import warnings
 
     from transformers.utils import logging
 
-    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    afterwards.callback(logging.set_verbosity, logging.get_verbosity())
+    if logging.is_progress_bar_enabled():
+        afterwards.callback(logging.enable_progress_bar)
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.set_verbosity(before)
-        if bars:
-            logging.enable_progress_bar()
+    afterwards.enter_context(warnings.catch_warnings())
+    warnings.simplefilter("ignore")
 
 
 def renew_head(model: Any, report: dict[str, Any], name: str) -> None:

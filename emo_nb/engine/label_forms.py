@@ -142,6 +142,11 @@ def _from_matrix(matrix: np.ndarray, given: list[Any] | None, classes: np.ndarra
 
 def _from_rows(rows: list[Any], classes: np.ndarray | None, multi_label: bool) -> Labels:
     "From a collection of labels for each row."
+    # a subclass of str, such as an Enum, becomes a plain string
+    rows = [
+        [str.__str__(label) if isinstance(label, str) else label for label in row] if _is_collection(row) else row
+        for row in rows
+    ]
     kinds: dict[str, int] = {}
     for i, row in enumerate(rows):
         if not _is_collection(row):

@@ -128,7 +128,7 @@ def _config(folder: Path, settings: dict[str, Any]) -> Any:
 class JsonTokenizer:
     "A tokenizer of one JSON file, asked as transformers' tokenizers are."
 
-    def __init__(self, folder: Path, max_length: int):
+    def __init__(self, folder: Path, max_length: int, pad_token_id: int = 0):
         from tokenizers import Tokenizer
 
         file = folder / TOKENIZER_FILE
@@ -137,7 +137,7 @@ class JsonTokenizer:
         except Exception as error:  # tokenizers has no error of its own
             raise ModelError(f"{file} cannot be read as a tokenizer ({first_line(error)}); {_GET_ANEW}") from error
         self._tokenizer.no_padding()
-        self.model_max_length = max_length
+        self.model_max_length, self.pad_token_id = max_length, pad_token_id
 
     def num_special_tokens_to_add(self) -> int:
         "How many tokens stand around those of a text."
@@ -168,4 +168,4 @@ class JsonTokenizer:
 def open_export(folder: str | Path) -> tuple[OnnxCheckpoint, JsonTokenizer]:
     "An exported classifier and its tokenizer. Raises `ModelError` where its files do not belong together."
     checkpoint = OnnxCheckpoint(folder)
-    return checkpoint, JsonTokenizer(Path(folder), checkpoint.config.max_length)
+    return checkpoint, JsonTokenizer(Path(folder), checkpoint.config.max_length, checkpoint.config.pad_token_id)

@@ -41,10 +41,18 @@ def read_files(path: Path) -> Iterator[tuple[str, bytes]]:
         except OSError as error:
             raise DataError(f"{path} cannot be read ({error.strerror}); name another, or repair it") from error
         if not tables:
-            inside = [file.name for file in files if file.is_dir() and any(map(is_table_name, os.listdir(file)))]
+            inside = [file.name for file in files if _holds_tables(file)]
             raise DataError(f"{path} {_NO_TABLE}" + (f" (such as its folder {inside[0]!r})" if inside else ""))
     for table in tables:
         yield printable_name(table.name), _read_bytes(table)
+
+
+def _holds_tables(folder: Path) -> bool:
+    "Whether a path is a folder with a table in it, as far as one may look."
+    try:
+        return any(map(is_table_name, os.listdir(folder)))
+    except OSError:
+        return False
 
 
 def _other_tables(files: list[Path]) -> list[Path]:

@@ -143,15 +143,15 @@ def _from_hugging_face(address: str, name: str, cache: Path) -> Path:
     import datasets
 
     name, _, config = name.partition(":")
-    target = cache / "hf" / hashlib.sha256(address.encode()).hexdigest()[:12]
+    target = cache / "hf" / hashlib.sha256(address.encode()).hexdigest()[:12] / "-".join(name.split("/")[-2:])
     if not os.path.exists(name) and not hub_is_reachable("datasets", name):
         if target.is_dir():
             return target  # downloaded before
         raise UnreachableError(
             f"{address} cannot be downloaded because the hub does not answer; get it by hand and name its folder"
         )
-    with atomic_dir(target, "from.txt", force=True) as temporary:
-        (temporary / "from.txt").write_text(address)
+    with atomic_dir(target, ".from", force=True) as temporary:
+        (temporary / ".from").write_text(address)
         for split, rows in datasets.load_dataset(name, config or None).items():
             rows.to_parquet(temporary / f"{split}.parquet")
     return target

@@ -114,6 +114,8 @@ def check_output_dir(path: Path, marker: str, force: bool) -> None:
     "Raise `ConfigError` where `path` exists, unless it is an empty folder or, with `force`, one that holds `marker`."
     if os.path.isfile(path):  # os.path answers False for a name that no file can have, where pathlib raises
         raise ConfigError(f"{path} is a file, not a folder; name another place with --out")
+    if os.path.ismount(path):
+        raise ConfigError(f"{path} is a mount point, which cannot be replaced; name a folder in it with --out")
     if not os.path.exists(path) or not any(path.iterdir()):
         return
     if not force:
@@ -217,7 +219,7 @@ def _empty(folder: Path) -> None:
 def _record_settings(folder: Path, settings: dict[str, Any]) -> None:
     "Write the settings of a job into its partial directory; `ConfigError` where different ones are recorded there."
     file = folder / SETTINGS_FILE
-    current = json.loads(json.dumps(settings))
+    current = json.loads(json.dumps(settings, default=lambda number: number.item()))  # of numpy's
     recorded = read_json_object(file, ConfigError, "begin anew with --force") if file.exists() else current
     changed = [name for name in current if current[name] != recorded.get(name)]
     if changed:

@@ -102,13 +102,19 @@ def _records(value: Any, above: dict[str, Any]) -> Iterator[Any]:
         yield _below(value, above)
 
 
-def _table_in(value: Any) -> list[dict[str, Any]] | None:
-    "The rows of a table as pandas writes one into an object, in any orientation; None where it is none."
+def _table_in(value: Any) -> list[Any] | None:
+    """The rows of a table as pandas writes one into an object, in any orientation; None where it is none.
+
+    A row that does not fit the columns stays as it is, and is refused by whoever reads it.
+    """
     if not isinstance(value, dict) or not value:
         return None
     if isinstance(value.get("columns"), list) and isinstance(value.get("data"), list):
-        rows = [row for row in value["data"] if isinstance(row, list) and len(row) == len(value["columns"])]
-        return [dict(zip(map(str, value["columns"]), row, strict=True)) for row in rows]
+        names = list(map(str, value["columns"]))
+        fits = [isinstance(row, list) and len(row) == len(names) for row in value["data"]]
+        return [
+            dict(zip(names, row, strict=True)) if fit else row for row, fit in zip(value["data"], fits, strict=True)
+        ]
     columns = list(value.values())
     if all(isinstance(one, list) for one in columns) and len({len(one) for one in columns}) == 1 and columns[0]:
         return [dict(zip(value, row, strict=True)) for row in zip(*columns, strict=True)]

@@ -228,10 +228,17 @@ def _names_in_file(file: Path) -> dict[str, str]:
     try:
         content = json.loads(text)
     except (ValueError, RecursionError):
-        lines = [line.split("\t") for line in text.splitlines() if line.strip()]
-        if all(len(line) > 1 and line[0].strip().isdecimal() for line in lines):
-            return {line[0].strip(): line[1].strip() for line in lines}
-        return read_label_names([line[0].strip() for line in lines])
+        lines = [[cell.strip() for cell in line.split("\t")] for line in text.splitlines() if line.strip()]
+        content = _numbered_names(file, lines) if any(len(line) > 1 for line in lines) else [line[0] for line in lines]
     if not isinstance(content, (list, dict)) or not content:
         raise ConfigError(f"{file} holds no names of labels; write a list, or an object from number to name")
     return read_label_names(content)
+
+
+def _numbered_names(file: Path, lines: list[list[str]]) -> dict[str, str]:
+    "Names for numbers from lines of both, the number before or behind, perhaps below a header."
+    for number, name in ((0, 1), (1, 0)):
+        rows = lines if lines[0][min(number, len(lines[0]) - 1)].isdecimal() else lines[1:]
+        if rows and all(len(row) > 1 and row[number].isdecimal() for row in rows):
+            return {row[number]: row[name] for row in rows}
+    raise ConfigError(f"{file} has no number beside each name; write a number, a tab and a name on each line")

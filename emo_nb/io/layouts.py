@@ -78,13 +78,20 @@ def recognize_layout(file: TableFile) -> Layout | None:
         wanted = (layout.text, *([layout.label] if layout.label else layout.label_cols), *layout.group, *layout.needs)
         wanted += layout.keep[:1] if layout.keep else ()
         column_of = {name: find_column(names, name) for name in wanted}
-        if all(column_of.values()):
+        if all(column_of.values()) and (not layout.keep or _are_decisions(file, column_of[layout.keep[0]])):
             return _with_names(layout, column_of)
     if not file.table.has_header:
         return _headless_layout(file)
     text = next((column for name in _TEXTS if (column := find_column(names, name))), "")
     label = next((column for name in _LABELS if (column := find_column(names, name))), "")
     return Layout("custom table", text, label, () if label else indicator_columns(file, text)) if text else None
+
+
+def _are_decisions(file: TableFile, column: str | None) -> bool:
+    "Whether a column says what Prodigy's users decided about each row."
+    if column is None or file.columns.count(column) > 1:
+        return False
+    return set(file.column(column).dropna()) <= {"accept", "reject", "ignore"}
 
 
 def _with_names(layout: Layout, column_of: dict[str, str | None]) -> Layout:

@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ..core import ConfigError, DataError, EmoNbError, TextError, first_line
+from ..core import ConfigError, DataError, EmoNbError, SourceError, TextError, first_line
 from .archives import check_regular_file
-from .files import atomic_dir, file_sha256
+from .files import LOCK_FILE, atomic_dir, file_sha256
 
 Place = str | Path  # a path, or an address with `://`
 _TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".txt")
@@ -50,7 +50,7 @@ def find_files(place: Place) -> list[Place]:
     if is_remote(place):
         files: list[Place] = list(_remote_files(str(place)))
     elif os.path.isdir(place):
-        files = sorted(path for path in Path(place).rglob("*") if _is_table_name(path.name) and _has_content(path))
+        files = sorted(path for path in Path(place).rglob("*") if _is_input(path, Path(place)) and _has_content(path))
     elif os.path.exists(place) or not glob.has_magic(str(place)):
         files = [Path(place)]
     else:
@@ -65,8 +65,17 @@ def _has_content(path: Path) -> bool:
     return path.is_file() and path.stat().st_size > 0
 
 
+def _is_input(path: Path, folder: Path) -> bool:
+    "Whether a path in a folder is that of a table, and no part of a job at work there."
+    below = path.relative_to(folder)
+    jobs = (folder / parent for parent in below.parents if parent.name.endswith(".part"))
+    return _is_table_name(below.as_posix()) and not any((job / LOCK_FILE).exists() for job in jobs)
+
+
 def _is_table_name(name: str) -> bool:
-    return not name.startswith((".", "_")) and name.lower().endswith(tuple(t + c for t in _TABLES for c in _COMPRESSED))
+    "Whether a name, with folders before it, ends as a table does, and neither it nor a folder is hidden."
+    is_hidden = any(part.startswith((".", "_")) for part in name.split("/"))
+    return not is_hidden and name.lower().endswith(tuple(t + c for t in _TABLES for c in _COMPRESSED))
 
 
 def _remote_files(place: str) -> Iterator[str]:
@@ -79,7 +88,7 @@ def _remote_files(place: str) -> Iterator[str]:
         elif not files.isdir(path):
             names = [path]
         else:
-            names = sorted(name for name in files.find(path) if _is_table_name(name.rsplit("/", 1)[-1]))
+            names = sorted(name for name in files.find(path) if _is_table_name(name.removeprefix(path).lstrip("/")))
         for name in names:
             yield place if name == path else files.unstrip_protocol(name)
 
@@ -160,9 +169,11 @@ def local_copy(place: Place, cache: Path) -> Path:
     try:
         if not folder.exists():
             _copy(files, names, folder)
-    except ConfigError:
+    except ConfigError as error:
         if not folder.exists():  # which it does where another process was quicker
-            raise
+            raise SourceError(
+                f"no copy of {place} can be written below {cache}; set EMO_NB_CACHE to another folder"
+            ) from error
     return folder / names[0] if len(files) == 1 else folder
 
 
@@ -170,7 +181,7 @@ def _copy(files: Sequence[Place], names: Sequence[str], folder: Path) -> None:
     "Copy files into a new folder, which appears complete."
     with atomic_dir(folder, names[0]) as temporary:
         for file, name in zip(files, names, strict=True):
-            with open_place(file) as source, open(temporary / name, "wb") as target:
+            with remote_errors(file), open_place(file) as source, open(temporary / name, "wb") as target:
                 shutil.copyfileobj(source, target)
 
 

@@ -122,7 +122,7 @@ def is_goemotions_split(path: Path) -> bool:
 
 # ---- texts to classify
 
-Keep = Literal["all", "none"] | Sequence[str]  # which columns beside the texts
+Keep = Literal["all", "none"] | Sequence[str]  # which columns beside the texts; a single one may be a string
 _FIRST_ROWS = 1000  # of a JSON file, whose keys are its columns
 
 
@@ -142,12 +142,17 @@ def iter_rows(place: Place, text_col: str | None = None, keep: Keep = "none") ->
     the column `file` where any are (`with_file_name`). `keep` is `all` (all columns but that of the texts), `none`, or
     their names. Raises as `iter_texts` does, and `DataError` where a column to keep is missing, or files differ in it.
     """
-    files = find_files(place)
+    files, keep = find_files(place), one_or_several(keep)
     if len(files) > 1:
         _check_same_columns(files, text_col, keep)
     for file in files:
         for text, kept in _rows_of_file(file, text_col, keep):
             yield text, with_file_name(file, kept) if len(files) > 1 and keep != "none" else kept
+
+
+def one_or_several(keep: Keep) -> Keep:
+    "The columns to keep; a single name as a list of one."
+    return [keep] if isinstance(keep, str) and keep not in ("all", "none") else keep
 
 
 def with_file_name(file: Place, kept: dict[str, Any]) -> dict[str, Any]:
@@ -232,15 +237,19 @@ def _flat_rows(file: Place, table: Table, text_col: str | None, keep: Keep) -> I
 
 def _nested_rows(file: Place, table: Table, text_col: str | None, keep: Keep) -> Iterator[tuple[Any, dict[str, Any]]]:
     "The same of JSON, whose columns are the keys of its first rows; lists and objects are kept as JSON."
-    first = list(islice(table.rows, _FIRST_ROWS if keep == "all" else 1))
+    first = list(islice(table.rows, _FIRST_ROWS))
     names = list(dict.fromkeys(str(key) for row in first if not row.refused for key in row.cells))
-    known = [*names, *(name for row in first[:1] if not row.refused for name in nested_names(row.cells))]
+    known = list(dict.fromkeys(name for row in first if not row.refused for name in nested_names(row.cells)))
     kept = None
     for line, cells, refused in chain(first, table.rows):
         if refused:
             raise TextError(f"{file}, line {line}: {refused}; repair it, then try again")
         text_col = _text_column(nested_names(cells), text_col, f"{file}, line {line}")
         kept = _kept_columns(names if keep == "all" else known, text_col, keep, file) if kept is None else kept
+        if keep == "all" and (late := [key for key in cells if str(key) not in names]):
+            warn_once(
+                f"{file}: the column {late[0]!r} first stands on line {line} and is not kept; give it to the first row"
+            )
         yield nested_cell(cells, text_col), {repair_surrogates(name): _kept_cell(cells, name) for name in kept}
 
 

@@ -140,7 +140,9 @@ def _read_files(path: Path, columns: NamedColumns) -> LabelledRows:
             continue
         notes += [f"{name}: {note}" for note in [*file.table.notes, *_layout_notes(layout, columns, file)]]
         parts.append(_take_columns(name, file, layout, is_named=columns.group is not None))
-        marks.append(file.rows[list(layout.label_cols)] if layout.label_cols else None)
+        marks.append(
+            pd.DataFrame({name: file.column(name) for name in layout.label_cols}) if layout.label_cols else None
+        )
     rows = pd.concat(parts, ignore_index=True)
     if all(one is not None for one in marks):
         rows.attrs["marks"] = pd.concat([one for one in marks if one is not None], ignore_index=True)

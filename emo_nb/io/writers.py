@@ -109,7 +109,9 @@ def format_table(table: "pd.DataFrame") -> str:
 
 def format_jsonl(table: "pd.DataFrame") -> str:
     "One JSON object a row."
-    return table.round(6).to_json(orient="records", lines=True, force_ascii=False, date_format="iso")
+    return table.round(6).to_json(
+        orient="records", lines=True, force_ascii=False, date_format="iso", date_unit="us", double_precision=15
+    )
 
 
 FORMATTERS: dict[str, Callable[["pd.DataFrame"], str]] = {
@@ -137,8 +139,8 @@ def write_jsonl(table: "pd.DataFrame", file: Path, first: bool) -> None:
 
 
 def write_parquet(table: "pd.DataFrame", file: Path, first: bool) -> None:
-    "A Parquet file of its own; a column of numbers in one input file and of text in another is text."
-    mixed = [name for name in table.select_dtypes(object) if _is_mixed(table[name])]
+    "A Parquet file of its own; a column of numbers in one input file and of text in another is text, as are huge numbers."
+    mixed = [name for name in table.select_dtypes(object) if _is_mixed(table[name]) or _is_huge(table[name])]
     with _named_kinds():
         table.assign(**{name: table[name].map(str, na_action="ignore") for name in mixed}).to_parquet(file, index=False)
 
@@ -147,6 +149,11 @@ def _is_mixed(column: "pd.Series") -> bool:
     "Whether text stands beside numbers, and nothing else does."
     kinds = set(map(type, column.dropna()))
     return str in kinds and len(kinds) > 1 and kinds <= {str, int, float, bool}
+
+
+def _is_huge(column: "pd.Series") -> bool:
+    "Whether a whole number has no room in the 64 bits of pyarrow's integers."
+    return any(isinstance(cell, int) and not -(2**63) <= cell < 2**63 for cell in column)
 
 
 WRITERS: dict[str, Callable[["pd.DataFrame", Path, bool], None]] = {
@@ -196,9 +203,17 @@ def link_parts(parts: list[Path], folder: Path) -> None:
         whole = _common_schema(schemas)
         for part, schema in zip(parts, schemas, strict=True):
             if schema.equals(whole):
-                os.link(part, folder / part.name)
+                _link_or_copy(part, folder / part.name)
             else:
                 write_table(read_table(part, partitioning=None).cast(whole), folder / part.name)
+
+
+def _link_or_copy(file: Path, target: Path) -> None:
+    "A second name of a file or, where the file system knows none, a copy."
+    try:
+        os.link(file, target)
+    except OSError:
+        shutil.copyfile(file, target)
 
 
 def _common_schema(schemas: list[Any]) -> Any:

@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from ..core import DataError, EmoNbError, TextError
 from ..io.files import atomic_dir, atomic_file, check_output_dir, partial_dir
 from ..io.places import Place, check_can_be_read_twice, find_files, is_remote
-from ..io.readers import estimate_rows, iter_rows, with_file_name
+from ..io.readers import estimate_rows, iter_rows, one_or_several, with_file_name
 from ..io.writers import link_parts, write_parquet
 from ..predict import BULK_TEXTS, TrainedClassifier, check_top_k, one_length_warning, resolve_thresholds
 from .files import PART_ROWS, job_settings, kept_names, predict_rows
@@ -52,7 +52,7 @@ def predict_dataset(
     trained = _opened(classifier, thresholds, top_k).for_bulk()
     if isinstance(data, (str, Path)):
         data, text_col, keep = _read_dataset(data, text_col, keep), "text", "all"
-    names = data.columns() or []
+    names, keep = data.columns() or [], one_or_several(keep)
     if missing := [name for name in [text_col, *([] if isinstance(keep, str) else keep)] if name not in names]:
         raise DataError(f"the dataset has no column {missing[0]!r}; its columns are: {', '.join(map(repr, names))}")
     kept = {"all": names, "none": []}.get(keep, keep) if isinstance(keep, str) else list(keep)

@@ -12,15 +12,15 @@ import pandas as pd
 
 from ..classifier import EmotionClassifier, Examples, read_examples
 from ..core import ConfigError, DataError, logger
-from ..corpora import normalize_text
 from ..encode import decode_labels, join_labels
 from ..evaluate import decide_labels
+from ..prepare import connect_groups
 
 
 def doubtful(
     texts: Iterable[str],
     labels: Any,  # in any form that `EmotionClassifier.fit` takes
-    groups: Iterable[Any] | None = None,  # rows with the same value are predicted by the same model
+    groups: Iterable[Any] | None = None,  # rows with the same value, or the same text, are predicted by the same model
     folds: int = 5,  # models that are trained, each on the rows of the other folds
     classifier: EmotionClassifier | None = None,  # with the settings for the training; default: on plain MiniLM
 ) -> pd.DataFrame:
@@ -34,10 +34,10 @@ def doubtful(
     _check_cleanlab()
     estimator = EmotionClassifier("minilm") if classifier is None else classifier
     examples = read_examples(texts, labels, estimator.multi_label, groups)
-    same_text = pd.factorize(normalize_text(pd.Series(examples.texts)))[0]
-    proba, suggested = _predict_out_of_fold(
-        estimator, examples, examples.groups if groups is not None else same_text, folds
-    )
+    estimator._settings()  # which refuses what cannot be, before anything is split
+    # a copy of a text would vouch for the label of the other
+    connected = connect_groups(pd.Series(examples.texts), pd.Series(examples.groups))
+    proba, suggested = _predict_out_of_fold(estimator, examples, connected.to_numpy(), folds)
     quality, is_issue = _rank(examples, proba)
     differs = suggested != examples.labels.matrix
     surest = np.where(differs, np.maximum(proba, 1 - proba), 0).max(axis=1)
@@ -80,8 +80,10 @@ def _predict_out_of_fold(
     matrix, names = examples.labels.matrix, examples.labels.names
     table = pd.DataFrame(matrix, columns=names)
     proba, suggested = np.empty(matrix.shape), np.zeros_like(matrix)
-    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=int(estimator.random_state))
     strata = np.where(matrix.any(axis=1), matrix.argmax(axis=1), -1)
+    if folds > (most := np.unique(strata, return_counts=True)[1].max()):
+        raise ConfigError(f"no label has rows for {folds} folds, the most frequent has {most}; ask for fewer folds")
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=int(estimator.random_state))
     for number, (train, test) in enumerate(splitter.split(matrix, strata, groups), 1):
         if not len(test):
             raise DataError(f"the groups are too few, or too large, for {folds} folds; ask for fewer folds")
