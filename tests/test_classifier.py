@@ -4,11 +4,13 @@ import asyncio
 import inspect
 import os
 import pickle
+import random
 import struct
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from enum import Enum
 
 import joblib
 import numpy as np
@@ -32,10 +34,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import estimator_checks
 from sklearn.utils.class_weight import compute_class_weight
+from test_foreign_models import small
 from test_train import OTHERS, WORDS
 from transformers import ByT5Tokenizer
 
-from emo_nb import ConfigError, DataError, EmotionClassifier, ModelError, TextError, TrainConfig
+from emo_nb import ConfigError, DataError, EmotionClassifier, ModelError, SoftTargets, TextError, TrainConfig
 from emo_nb.classifier import NotFittedError
 from emo_nb.classifier.loss_weights import loss_weights
 from emo_nb.engine.label_forms import read_labels
@@ -95,6 +98,66 @@ def test_several_labels_a_text_are_learnt_and_predicted_as_zeros_and_ones(severa
     ]  # which a third of all texts have as well
     assert (predicted[:, others] == truth[:, others]).mean() > 0.8
     assert several.score(OTHER_TEXTS, [list(several.classes_[row == 1]) for row in predicted]) == 1
+
+
+def test_a_fit_leaves_the_programs_own_random_numbers_as_they_were():
+    before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()
+    seeded = EmotionClassifier(**QUICK, random_state=np.int64(7)).fit(TEXTS[:40], LABELS[:40])
+    after = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()
+    assert before[:2] == after[:2] and torch.equal(before[2], after[2])
+    again = EmotionClassifier(**QUICK, random_state=7).fit(TEXTS[:40], LABELS[:40])
+    np.testing.assert_array_equal(seeded.predict_proba(TEXTS[:5]), again.predict_proba(TEXTS[:5]))
+
+
+def test_more_tokens_than_usual_are_read_where_the_training_read_them(tmp_path):
+    folder = small(tmp_path / "long", "bert", max_position_embeddings=1024)
+    long = [f"{'so ' * 700} {text}" for text in TEXTS[:40]]
+    classifier = EmotionClassifier(str(folder), epochs=1, max_length=800).fit(long, LABELS[:40])
+    assert classifier.trained.max_length == 800
+    assert classifier.predict_frame(long[0], tokens_left_out=True).tokens_left_out.item() == 0
+    assert classifier.predict_proba([long[0]] * 3).shape == (3, 4)
+
+
+def test_a_label_that_the_model_has_not_seen_counts_as_missed(single):
+    assert single.score(OTHER_TEXTS[:2], [OTHER_LABELS[0], "never seen"]) in (0, 0.5)
+    with refusal(DataError, "row 0 has the label 3"):
+        single.score(["x"], [3])
+
+
+class Mood(str, Enum):
+    good, bad = "joy", "sadness"
+
+
+def test_labels_and_weights_of_other_types_are_taken_for_what_they_are():
+    labels = read_labels([Mood.good, Mood.bad, Mood.good])
+    assert labels.classes.tolist() == ["joy", "sadness"] and labels.matrix.sum() == 3
+    assert loss_weights(labels, {"joy": np.int64(3), "sadness": np.float32(1)}, None).tolist() == [3, 1, 3]
+
+
+def test_thresholds_of_some_labels_leave_those_of_the_others_also_with_top_k(several):
+    chosen, n = {several.classes_[0]: 0.2}, len(several.classes_)
+    frames = [several.predict_frame(OTHER_TEXTS, thresholds=chosen, top_k=top_k) for top_k in (None, n)]
+    alone, ranked = ([set(cell.split("|")) for cell in frame.labels] for frame in frames)
+    assert alone == ranked
+    numbered = EmotionClassifier(**QUICK).fit(TEXTS[:60], np.arange(60) % 2)
+    frames = [numbered.predict_frame(OTHER_TEXTS[:9], thresholds=given) for given in ({1: 0.3}, {"1": 0.3})]
+    assert frames[0].equals(frames[1])
+
+
+def test_a_place_below_the_home_folder_may_be_written_with_a_tilde(single, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    single.save_pretrained("~/model")
+    opened = EmotionClassifier.from_pretrained("~/model")
+    np.testing.assert_allclose(opened.predict_proba(TEXTS[:2]), single.predict_proba(TEXTS[:2]), atol=1e-5)
+    targets = SoftTargets.from_teacher(single, TEXTS[:2])
+    targets.save("~/targets.npz")
+    assert SoftTargets.load("~/targets.npz").proba.shape == targets.proba.shape
+    assert {path.name for path in tmp_path.iterdir()} >= {"model", "targets.npz"}
+
+
+def test_a_training_that_diverges_is_named():
+    with refusal(ConfigError, "diverged", "lower learning rate"):
+        EmotionClassifier("minilm", epochs=1, head_learning_rate=1e38).fit(TEXTS[:40], LABELS[:40])
 
 
 def test_the_same_seed_gives_the_same_weights_and_parameters_stay_as_they_were():

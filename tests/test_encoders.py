@@ -2,7 +2,9 @@
 
 import json
 import re
+import warnings
 from collections.abc import Iterable
+from threading import Event, Thread
 
 import numpy as np
 import pytest
@@ -17,8 +19,10 @@ from transformers import (
     AutoModelForSequenceClassification,
     PreTrainedTokenizerFast,
 )
+from transformers.utils import logging
 
 from emo_nb import EmotionClassifier, ModelError
+from emo_nb.engine.checkpoints import quiet_transformers
 from emo_nb.engine.pooling import MEAN_LAYERS, OWN_OPTIONS
 from emo_nb.model import load_tokenizer, new_classifier
 from emo_nb.predict import TrainedClassifier
@@ -271,3 +275,22 @@ def test_a_decoder_without_a_padding_token_is_trained_and_predicts_in_company_as
     classifier = TrainedClassifier.from_pretrained(tmp_path / "classifier", "cpu", "float32")
     alone = np.concatenate([classifier.predict_proba([text]) for text in TEXTS])
     np.testing.assert_allclose(classifier.predict_proba(TEXTS), alone, atol=1e-5)
+
+
+def test_threads_that_load_together_leave_warnings_and_logs_as_they_were():
+    before = logging.get_verbosity(), list(warnings.filters)
+    first_in, second_in = Event(), Event()
+
+    def first():
+        with quiet_transformers():
+            first_in.set()
+            second_in.wait(10)
+
+    thread = Thread(target=first)
+    thread.start()
+    first_in.wait(10)
+    with quiet_transformers():
+        second_in.set()
+        thread.join()
+        assert logging.get_verbosity() == logging.ERROR
+    assert (logging.get_verbosity(), list(warnings.filters)) == before

@@ -132,6 +132,16 @@ def test_an_interval_holds_its_score_and_is_the_same_every_time(table):
     assert compute_metrics(table, LABELS)["one"] == scores
 
 
+def test_where_all_is_right_an_interval_has_no_width_however_few_rows_a_label_has():
+    labels = [f"label {i}" for i in range(28)]
+    truth = np.eye(28, dtype=np.uint8).repeat(2, axis=0)
+    rows = pd.DataFrame({"corpus": "own", "group": [str(i) for i in range(56)], "text": "x"})
+    rows["targets"] = [(labels[i],) for i in truth.argmax(axis=1)]
+    metrics = compute_metrics(prediction_table(rows, truth * 0.9, labels), labels)["own"]
+    assert set(map(tuple, metrics["intervals"].values())) == {(1.0, 1.0)}
+    assert all(one["f1_interval"] == [1.0, 1.0] for one in metrics["labels"].values())
+
+
 def test_repeated_rows_of_a_group_narrow_no_interval_and_equal_names_in_two_corpora_are_two_groups():
     right, groups = right_rows(500, 0.6), [str(i) for i in range(500)]
     fourfold = np.repeat(right, 4)

@@ -13,8 +13,9 @@ from test_foreign_models import small
 
 from emo_nb import ConfigError, EmotionClassifier, ModelError
 from emo_nb.engine import onnx_export
+from emo_nb.engine.onnx_engine import JsonTokenizer
 from emo_nb.engine.onnx_export import INPUTS, TOLERANCE, export_onnx, sample_texts
-from emo_nb.predict import TrainedClassifier
+from emo_nb.predict import TrainedClassifier, tokenize_texts, tokenize_windows
 
 onnxruntime = pytest.importorskip("onnxruntime")
 tokenizers = pytest.importorskip("tokenizers")
@@ -222,6 +223,17 @@ def test_an_exported_folder_is_a_classifier_like_the_one_it_was_made_from(classi
     assert np.abs(windows - expected).max() < most
     said = python(OPENED, folder).splitlines()
     assert said[1:] == ["True", "2"] and len(said[0].split(";")) == 2
+
+
+def test_an_export_is_not_exported_again_and_an_empty_text_has_a_token_whatever_its_tokenizer(exports, tmp_path):
+    with refusal(ModelError, "can only predict"):
+        EmotionClassifier.from_pretrained(exports["one"][0]).export_onnx(tmp_path / "again")
+    plain = tokenizers.Tokenizer(tokenizers.models.WordLevel({"so": 0, "it": 1, "goes": 2}, unk_token="so"))
+    plain.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    plain.save(str(tmp_path / "tokenizer.json"))
+    tokenizer = JsonTokenizer(tmp_path, 16, pad_token_id=2)
+    assert tokenize_texts(["", "it goes"], tokenizer, 16) == [[2], [1, 2]]
+    assert tokenize_windows(["", "it goes"], tokenizer, 16)[0] == [[2], [1, 2]]
 
 
 def test_an_export_answers_with_the_labels_and_the_windows_of_the_model(classifiers, tmp_path, monkeypatch):

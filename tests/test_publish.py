@@ -1,6 +1,7 @@
 """What is published: the folder, its card and scores as the hub reads them; and models of the hub, also foreign ones."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -77,6 +78,17 @@ def test_a_table_that_is_called_like_a_corpus_is_not_taken_for_it(tiny):
 def test_an_upload_that_cannot_be_made_is_one_sentence(published):
     with refusal(ModelError, "nobody/nothing", "cannot be uploaded", "hf auth login"):
         published[0].push_to_hub("nobody/nothing")
+
+
+def test_a_hub_that_does_not_answer_is_one_sentence(published):
+    code = (
+        "import sys; from emo_nb import EmotionClassifier, ModelError\n"
+        "try: EmotionClassifier.from_pretrained(sys.argv[1]).push_to_hub('a/b', token='hf_x')\n"
+        "except ModelError as error: print(error)"
+    )
+    env = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0"}
+    said = python(code, published[1], env=env, timeout=200)
+    assert said.startswith("a/b cannot be uploaded") and "did not answer" in said and len(said.splitlines()) == 1
 
 
 def put_into_hub_cache(home, name, folder):

@@ -249,6 +249,12 @@ def test_a_setting_of_any_type_is_refused_by_name_or_can_be_written_down(kind):
         Config.from_preset("small", train={"epochs": 2})
 
 
+@pytest.mark.parametrize("name", ["epochs", "learning_rate", "head_learning_rate", "weight_decay", "averaging_power"])
+def test_an_infinite_setting_is_refused(name):
+    with refusal(ConfigError, name):
+        TrainConfig(**{name: float("inf")})
+
+
 def test_a_machine_of_another_kind_is_shown_beside_those_of_the_project(tmp_path, monkeypatch):
     assert set(BENCH_KINDS) <= {folder.name for folder in (RESULTS / "bench").iterdir()}
     shutil.copytree(RESULTS / "bench", tmp_path / "results" / "bench")

@@ -7,7 +7,7 @@ import pytest
 from helpers import refusal, settle
 from test_classifier import OTHERS, WORDS
 
-from emo_nb import ConfigError, DataError, EmotionClassifier, SoftTargets
+from emo_nb import ConfigError, DataError, EmotionClassifier, ModelError, SoftTargets
 from emo_nb.classifier import NotFittedError
 
 TAUGHT, UNTAUGHT = slice(0, 2), slice(2, 5)  # the words of each label that labelled rows have, and the others
@@ -51,6 +51,21 @@ def test_a_student_learns_from_unlabelled_texts_what_only_its_teacher_knows(less
     taught = EmotionClassifier("minilm", epochs=3).fit(texts, labels, teacher=teacher, unlabelled=more)
     assert taught.classes_.tolist() == alone.classes_.tolist() and taught.rows_ == alone.rows_
     assert accuracy(teacher) > 0.9 and accuracy(taught) > 0.8 > 0.6 > accuracy(alone)
+
+
+def test_a_mistake_is_said_before_a_teacher_is_asked_and_no_more_texts_are_none(lesson):
+    teacher, texts, labels = lesson
+
+    class Busy:
+        labels, multi_label = teacher.labels, teacher.multi_label
+
+        def predict_proba(self, texts, **_):
+            raise AssertionError("the teacher was asked")
+
+    with refusal(ModelError, "no-such/encoder"):
+        EmotionClassifier("no-such/encoder").fit(texts, labels, teacher=Busy())
+    taught = EmotionClassifier("minilm", epochs=1).fit(texts, labels, teacher=teacher, unlabelled=[])
+    assert taught.rows_["train"] + taught.rows_["dev"] == 120
 
 
 def test_saved_targets_are_found_by_text_whatever_the_order_of_texts_and_labels(lesson, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+from functools import wraps
 
 import numpy as np
 import pandas as pd
@@ -231,7 +232,60 @@ def test_where_memory_runs_out_prediction_halves_its_batches_and_another_error_i
         batched_logits(little, ids)
 
 
+def test_where_memory_runs_out_on_dev_rows_these_are_computed_in_halves_too(tmp_path, monkeypatch):
+    minilm = find_encoder("minilm")
+    tokenizer, labels = load_tokenizer(minilm, max_length=64), np.eye(2, dtype=np.uint8)
+    rows = TextDataset([f"so it goes {i}" for i in range(32)], tokenizer, labels[np.arange(32) % 2])
+
+    def dev_loss(most):
+        model, settings = freeze_embeddings(new_classifier(minilm, ["fear", "joy"], "minilm")), TrainConfig(epochs=1)
+        forward = type(model).forward
+
+        @wraps(forward)
+        def little(self, *args, input_ids=None, **inputs):
+            if not self.training and len(input_ids) > most:
+                torch.empty(2**60, dtype=torch.uint8)
+            return forward(self, *args, input_ids=input_ids, **inputs)
+
+        monkeypatch.setattr(type(model), "forward", little)
+        history = fit(model, tokenizer, rows, rows, tmp_path / str(most), settings, show_progress_bar=False)
+        monkeypatch.undo()
+        return history.dev_loss.item()
+
+    assert dev_loss(5) == pytest.approx(dev_loss(1000), abs=2e-3)
+
+
 # Beside the steps
+
+
+def test_a_resumed_training_remembers_how_long_it_has_not_become_better(tmp_path, monkeypatch):
+    minilm = find_encoder("minilm")
+    tokenizer, labels = load_tokenizer(minilm, max_length=64), np.eye(2, dtype=np.uint8)
+    rows = TextDataset([f"so it goes {i}" for i in range(16)], tokenizer, labels[np.arange(16) % 2])
+
+    def epochs(folder, scores):
+        answers = iter(scores)
+
+        def score(_):
+            value = next(answers)
+            if value is None:
+                raise KeyboardInterrupt
+            return {"accuracy": value, "macro_f1": value, "choice": value}
+
+        monkeypatch.setattr("emo_nb.train.compute_dev_metrics", score)
+        model = freeze_embeddings(new_classifier(minilm, ["fear", "joy"], "minilm"))
+        settings = TrainConfig(epochs=9, early_stopping_rounds=2)
+        return len(fit(model, tokenizer, rows, rows, folder, settings, show_progress_bar=False))
+
+    assert epochs(tmp_path / "whole", [0.9, 0.5, 0.5, 0.5, 0.5]) == 3
+    with pytest.raises(KeyboardInterrupt):
+        epochs(tmp_path / "stopped", [0.9, 0.5, None])
+    assert epochs(tmp_path / "stopped", [0.5, 0.5, 0.5]) == 3
+
+
+def test_a_warm_up_of_one_is_all_steps(tmp_path):
+    args = training_arguments(TrainConfig(warmup_ratio=1.0).resolved(), tmp_path, choose_backend("cpu", "float32"))
+    assert args.get_warmup_steps(50) == 50
 
 
 def test_the_average_of_weights_is_that_of_its_formula_and_survives_a_checkpoint(tmp_path):
