@@ -169,3 +169,22 @@ def test_a_child_that_is_forked_after_loading_answers(tiny, tmp_path, kind, befo
     python(
         FORKED, folder, before, env={**os.environ, "OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "passive"}, timeout=200
     )
+
+
+FORKED_TRAINING = """
+import os, sys
+from emo_nb import EmotionClassifier
+EmotionClassifier.from_pretrained(sys.argv[1]).predict_proba(["well, it was a long day " * 9] * 64)
+child = os.fork()
+if not child:
+    texts, labels = [f"so it goes {i}" for i in range(24)], ["joy", "fear"] * 12
+    EmotionClassifier("minilm", epochs=1).fit(texts, labels)
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork") or sys.platform == "darwin", reason="processes are forked in Linux's way")
+def test_a_child_that_is_forked_after_a_prediction_trains(tiny):
+    env = {**os.environ, "OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "passive"}
+    python(FORKED_TRAINING, tiny.folder, env=env, timeout=200)
