@@ -23,9 +23,9 @@ from measure import PARTS
 from prediction import CPU_ONLY
 
 from emo_nb.cli import print_table
+from emo_nb.engine import onnx_export
 from emo_nb.engine.checkpoints import load_config
 from emo_nb.engine.device import machine_kind
-from emo_nb.engine.onnx_export import export_onnx
 from emo_nb.io.files import atomic_file
 from emo_nb.predict import TrainedClassifier
 from emo_nb.report import provenance, utc_now
@@ -88,9 +88,11 @@ PEERS = ("onnxruntime", "onnx", "openvino", "ray")
 AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
 
 
-def checkpoint(parts: list[str], name: str = "goemotions28") -> None:
+def checkpoint(parts: list[str], smallest: bool) -> None:
     "The model of the package that all ways predict with, as a plain checkpoint and exported; another's is removed."
-    classifier = TrainedClassifier.from_pretrained(name)
+    classifier = TrainedClassifier.from_pretrained("goemotions28-fast" if smallest else "goemotions28")
+    texts = texts_to_predict(32) if smallest else None  # on which an export is checked
+    onnx_export.N_CALIBRATION = 16 if smallest else onnx_export.N_CALIBRATION
     layers = classifier.checkpoint.config.num_hidden_layers
     if MODEL.is_dir() and load_config(MODEL).num_hidden_layers != layers:
         for folder in (MODEL, ONNX, EXPORT, EXPORT8):
@@ -99,7 +101,7 @@ def checkpoint(parts: list[str], name: str = "goemotions28") -> None:
         classifier.save_pretrained(MODEL)
     for folder, those in ((EXPORT, {"latency", "engines", "start", "memory"}), (EXPORT8, {"latency", "engines"})):
         if those & set(parts) and not folder.is_dir():
-            export_onnx(classifier, folder, int8=folder == EXPORT8)
+            onnx_export.export_onnx(classifier, folder, int8=folder == EXPORT8, texts=texts)
 
 
 def measured(part: str, way: str, size: int, alone: bool) -> dict[str, float]:
@@ -190,7 +192,7 @@ def main() -> None:
     folder = given.out / ("avx2-kept" if given.avx2 else machine_kind())
     texts_to_predict(1)  # says at once where there is no corpus
     parts = given.parts or list(PARTS)
-    checkpoint(parts, "goemotions28-fast" if given.smallest else "goemotions28")
+    checkpoint(parts, given.smallest)
     for part in parts:
         started = utc_now()
         sizes, rounds = (SIZES[part][:1], 1) if given.smallest else (SIZES[part], given.rounds or ROUNDS[part])
