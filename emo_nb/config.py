@@ -27,6 +27,7 @@ METHOD_DEFAULTS: dict[str, dict[str, Any]] = {
 }
 
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 _Share = Annotated[float, Field(ge=0, le=1)]
 _Count = Annotated[int, Field(ge=1)]
 
@@ -43,10 +44,8 @@ class TrainConfig:
     head_learning_rate: _Positive = 3e-2  # of the output layer, which starts from scratch
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 0.8  # a layer's rate, as a share of the rate of the one above
     warmup_ratio: _Share = 0.1  # share of all steps
-    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.01  # of AdamW; biases and norms have none
-    averaging_power: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = (
-        3  # step t weighs t**power in the mean of the weights
-    )
+    weight_decay: _NotNegative = 0.01  # of AdamW; biases and norms have none
+    averaging_power: _NotNegative | None = 3  # step t weighs t**power in the mean of the weights
     lora_rank: _Count = 16  # dimensions of each adapter
     max_length: Annotated[int, Field(ge=8)] = 256  # tokens; longer texts are truncated
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # in the encoder
