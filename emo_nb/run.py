@@ -95,7 +95,7 @@ def corpus_at(data: str) -> str | None:
 
 
 def _is_official_row(row: Mapping[Any, Any]) -> bool:
-    "Whether a row of text, labels and id is GoEmotions': many tables have such columns; its labels are numbers, its ids not."
+    "Whether a row of text, labels and id is GoEmotions', whose labels are numbers and whose ids are not."
     return bool(re.fullmatch(r"[\[\]\d,\s]+", str(row["labels"]))) and not str(row["id"]).isdigit()
 
 # %% ../nbs/prototype/11_run.ipynb #b4f2cb12

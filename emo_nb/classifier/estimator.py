@@ -325,7 +325,10 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):
         return trained.predict_frame(texts, thresholds, top_k, tokens_left_out, **options)
 
     def score(self, texts: Iterable[str], labels: Any, sample_weight: Iterable[float] | None = None) -> float:
-        "Accuracy: the share of texts whose labels are all right, and no other given. A label that is new to the model counts as missed."
+        """Accuracy: the share of texts whose labels are all right, and no other given.
+
+        A label that is new to a single-label model counts as missed. Raises `DataError` for labels of another kind.
+        """
         known, given = self._known_classes(), read_examples(texts, labels, None)
         weights = None if sample_weight is None else check_sample_weight(sample_weight, len(given.texts))
         if given.labels.multi_label or self.trained.multi_label or given.labels.classes.dtype.kind != known.dtype.kind:

@@ -13,8 +13,9 @@ from ..engine.label_forms import Labels
 def loss_weights(labels: Labels, class_weight: Any, sample_weight: Iterable[float] | None) -> np.ndarray | None:
     """How much each row, (n_rows,), or each label of each row, (n_rows, n_labels), counts in the loss.
 
-    The mean of `sample_weight` becomes 1. A single-label row has the weight of its label. In a multi-label task a label's weight is that of its positive rows,
-    and `balanced` gives positive and negative rows of a label the same total.
+    The mean of `sample_weight` becomes 1. A single-label row has the weight of its label. In a multi-label task a
+    label's weight is that of its positive rows, and `balanced` gives positive and negative rows of a label the same
+    total.
     """
     rows = None if sample_weight is None else check_sample_weight(sample_weight, len(labels.matrix))
     if class_weight is None:

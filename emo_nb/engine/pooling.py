@@ -149,8 +149,8 @@ def init_mean_pooling(model: Any) -> None:
     """Set the last layer of a classifier, and what its head begins with, so that the first token starts as the mean.
 
     The layer attends evenly (its queries are zero), its values are the identity, and its output is added to the first
-    token `MEAN_SCALE` times, which outweighs the token itself. A pooler or a head with a tanh passes it on. MPNet's layers
-    share a bias that depends on the distance between two tokens, so there the mean is weighted by it.
+    token `MEAN_SCALE` times, which outweighs the token itself. A pooler or a head with a tanh passes it on. MPNet's
+    layers share a bias that depends on the distance between two tokens, so there the mean is weighted by it.
     """
     import torch
 
