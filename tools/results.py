@@ -284,7 +284,10 @@ TOOLS = {  # parts that are programs of their own, which say what they do
     "encoders": ["encoders.py"],
     "ways": ["ways.py"],
     "distillation": ["distillation.py"],
-    "one_teacher": ["distillation.py", "taught", "LoRA, taught", "--teachers", "42", "--result", "one_teacher"],
+    "one_teacher": [
+        *("distillation.py", "taught", "taught, more texts", "LoRA, taught"),
+        *("--teachers", "42", "--result", "one_teacher"),
+    ],
     "fast": ["fast.py"],
     "agreement": ["agreement.py"],
     "feelings": ["feelings.py"],
