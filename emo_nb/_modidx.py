@@ -250,6 +250,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'emo_nb.train': { 'emo_nb.train._agree_on_checkpoint': ('prototype/train.html#_agree_on_checkpoint', 'emo_nb/train.py'),
                               'emo_nb.train._callbacks': ('prototype/train.html#_callbacks', 'emo_nb/train.py'),
                               'emo_nb.train._divide': ('prototype/train.html#_divide', 'emo_nb/train.py'),
+                              'emo_nb.train._in_halves': ('prototype/train.html#_in_halves', 'emo_nb/train.py'),
                               'emo_nb.train._longest_first': ('prototype/train.html#_longest_first', 'emo_nb/train.py'),
                               'emo_nb.train._run_trainer': ('prototype/train.html#_run_trainer', 'emo_nb/train.py'),
                               'emo_nb.train._trainer_class': ('prototype/train.html#_trainer_class', 'emo_nb/train.py'),

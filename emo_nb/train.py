@@ -10,6 +10,7 @@ __all__ = ['layer_learning_rates', 'build_optimizer', 'compute_dev_metrics', 'tr
 import math
 import re
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -150,10 +151,21 @@ def _divide(batch: dict[str, Any], n_labels: Any, n_parts: int) -> list[tuple[di
     parts = [dict(zip(batch, part, strict=True)) for part in split]
     return [(part, n_labels and n_labels * len(part["input_ids"]) // rows) for part in parts]
 
+
+def _in_halves(
+    predict: Callable[[dict[str, Any]], tuple[Any, Any, Any]], batch: dict[str, Any]
+) -> tuple[Any, Any, Any]:
+    "The mean loss, the logits and the labels of a batch whose halves are predicted one after the other."
+    import torch
+
+    halves = [half for half, _ in _divide(batch, None, 2)]
+    losses, logits, labels = zip(*map(predict, halves), strict=True)
+    shares = [len(half["input_ids"]) / len(batch["input_ids"]) for half in halves]
+    return sum(share * loss for share, loss in zip(shares, losses, strict=True)), torch.cat(logits), torch.cat(labels)
+
 # %% ../nbs/prototype/08_train.ipynb #trclass0
 def _trainer_class() -> Any:
     "The `Trainer` whose batches hold as many tokens each, in whose loss every row counts the same."
-    import torch
     from torch.utils.data import DataLoader
     from transformers import Trainer
 
@@ -195,20 +207,13 @@ def _trainer_class() -> Any:
             return self.training_step(model, inputs, num_items_in_batch)
 
         def prediction_step(self, model: Any, inputs: Any, *options: Any, **others: Any) -> Any:
-            rows = len(inputs["input_ids"])
             try:
                 return super().prediction_step(model, inputs, *options, **others)
             except RuntimeError as error:
-                if not is_out_of_memory(error) or rows == 1:
+                if not is_out_of_memory(error) or len(inputs["input_ids"]) == 1:
                     raise
             release_memory()
-            halves = [part for part, _ in _divide(inputs, None, 2)]
-            shares = [len(part["input_ids"]) / rows for part in halves]
-            losses, logits, labels = zip(
-                *(self.prediction_step(model, part, *options, **others) for part in halves), strict=True
-            )
-            loss = sum(share * one for share, one in zip(shares, losses, strict=True))
-            return loss, torch.cat(logits), torch.cat(labels)
+            return _in_halves(lambda half: self.prediction_step(model, half, *options, **others), inputs)
 
     return ShortTextTrainer
 
