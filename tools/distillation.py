@@ -1,11 +1,12 @@
 """Small classifiers that learn from a larger one: a task's labels, and what all-mpnet-base-v2 says of more texts.
 
-    python tools/distillation.py [STUDENT ...] [--step STEP] [--task TASK] [--teachers SEED ...] [--result NAME]
+    python tools/distillation.py [STUDENT ...] [--step STEP] [--task TASK] [--teachers SEED ...] [--seeds SEED ...] [--result NAME]
 
 Teachers of 109 million parameters are trained on the task's labels, one a seed, and their mean probabilities on the
 training texts and on the other corpus's are saved; students of 22 million parameters learn from them. What is there in
-runs/NAME/ is not made again, and results/NAME.json is of what is there. Dev rows choose, test rows report. Whoever has
-learnt from EmpatheticDialogues' texts is bound to that corpus's licence, which is non-commercial; the others are not.
+runs/NAME/ is not made again, and results/NAME.json is of what is there and of what it held of models that are not. Dev
+rows choose, test rows report. Whoever has learnt from EmpatheticDialogues' texts is bound to that corpus's licence, which
+is non-commercial; the others are not.
 """
 
 import argparse
@@ -21,8 +22,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from ablations import dev_scores, mean_average_precision
-from experiments import ROOT, SEEDS, summarize_run, write_result
+from experiments import RESULTS, ROOT, SEEDS, summarize_run, write_result
 from mpnet import find_mpnet
 from scipy.special import logit
 from ship import COARSER, Logits, Splits, grouped, load_task, score
@@ -260,22 +262,44 @@ def group_scores(logits: Logits) -> dict[str, dict[str, Any]]:
     return of_task
 
 
-def summarize_ways(what: dict[str, str], parent: Path, rows: TaskRows) -> dict[str, Any]:
-    "For each name of a way that has models, `summarize` of its seeds; and of the mean of their weights, where there are several."
+def summarize_ways(what: dict[str, str], parent: Path, rows: TaskRows, before: dict[str, Any]) -> dict[str, Any]:
+    """For each name of a way, `summarize` of its seeds, and of the mean of their weights where there are several.
+
+    A seed whose model is not here keeps the scores that it has in `before`, the ways of the file in results/. There is
+    no new mean of weights then.
+    """
     table = {}
     for name, of_name in what.items():
-        folders = [folder for seed in SEEDS if (folder := model_folder(name, seed, parent)).exists()]
-        if folders:
-            table[name] = summarize(of_name, folders, rows)
-        if len(folders) > 1:
-            mean = average_weights(folders, model_folder(name, f"mean-of-{len(folders)}", parent), rows)
-            table[f"{name}, weights averaged"] = summarize("the mean of the seeds' weights", [mean], rows)
+        folders = {seed: folder for seed in SEEDS if (folder := model_folder(name, seed, parent)).exists()}
+        earlier, averaged = by_seed(before.get(name)), f"{name}, weights averaged"
+        here = by_seed({"seeds": [*folders], **summarize(of_name, [*folders.values()], rows)} if folders else None)
+        if of_seeds := dict(sorted((earlier | here).items())):
+            table[name] = {"what": of_name, "seeds": [*of_seeds], **pd.DataFrame([*of_seeds.values()]).to_dict("list")}
+        if len(folders) > 1 and earlier.keys() <= here.keys():
+            mean = average_weights([*folders.values()], model_folder(name, f"mean-of-{len(folders)}", parent), rows)
+            table[averaged] = summarize("the mean of the seeds' weights", [mean], rows)
+        elif averaged in before and here.keys() <= earlier.keys():
+            table[averaged] = before[averaged]
     return table
+
+
+def by_seed(row: dict[str, Any] | None) -> dict[int, dict[str, Any]]:
+    "What a row has of each of its seeds; one that does not name them has the first ones."
+    if row is None:
+        return {}
+    seeds = row.get("seeds", SEEDS[: len(row["dev"])])
+    return {seed: {key: row[key][i] for key in row.keys() - {"what", "seeds"}} for i, seed in enumerate(seeds)}
+
+
+def read_result(name: str) -> dict[str, Any]:
+    "The file of that name in results/, or nothing."
+    file = RESULTS / f"{name}.json"
+    return json.loads(file.read_text()) if file.exists() else {}
 
 
 def write(rows: TaskRows, teachers: list[Path], command: str) -> None:
     "The file in results/ of the teachers and the students that are there."
-    started, parent = utc_now(), teachers[0].parent
+    started, parent, students = utc_now(), teachers[0].parent, {name: one.what for name, one in STUDENTS.items()}
     for folder in teachers:
         if not (folder / "logits.npz").exists():
             save_logits(TrainedClassifier.from_pretrained(folder), folder, rows.splits)
@@ -284,7 +308,7 @@ def write(rows: TaskRows, teachers: list[Path], command: str) -> None:
         "settings": {folder.name: settings_of_run(folder) for folder in teachers},
         "teachers": summarize("109 million parameters", teachers, rows)
         | {f"{name}_together": scores for name, scores in together.items()},
-        "students": summarize_ways({name: one.what for name, one in STUDENTS.items()}, parent, rows),
+        "students": summarize_ways(students, parent, rows, read_result(parent.name).get("students", {})),
         "files": rows.files,
     }
     write_result(parent.name, record, started, command)
@@ -296,6 +320,7 @@ def main() -> None:
     parser.add_argument("--step", choices=("teachers", "targets", "students", "write"), help="that alone")
     parser.add_argument("--task", choices=("goemotions28", "empathetic32"), default="goemotions28")
     parser.add_argument("--teachers", type=int, nargs="+", default=SEEDS, metavar="SEED")
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, metavar="SEED", help="of the students")
     parser.add_argument("--result", default="distillation", metavar="NAME", help="of the file in results/")
     options = parser.parse_args()
     step, rows, names = options.step, load_rows(options.task), options.students or list(STUDENTS)
@@ -308,11 +333,11 @@ def main() -> None:
         if any(STUDENTS[name].more_texts for name in names):
             save_targets(more_texts(rows.task), "more-texts", teachers)
     if step in (None, "students"):
-        for name, seed in product(names, SEEDS):
+        for name, seed in product(names, options.seeds):
             train_student(name, seed, rows, teachers)
     if step in (None, "write"):
         given = [*options.students, "--task", rows.task, "--result", options.result]
-        given += ["--teachers", *map(str, options.teachers)]
+        given += ["--teachers", *map(str, options.teachers), "--seeds", *map(str, options.seeds)]
         write(rows, teachers, shlex.join(["python", "tools/distillation.py", *given]))
 
 

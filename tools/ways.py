@@ -1,6 +1,6 @@
 """Ways to a better small classifier that need no teacher: GoEmotions' 28 labels, the recipe and one change at a time.
 
-    python tools/ways.py [WAY ...]      train these and the folds (all where none is named), then write results/ways.json
+    python tools/ways.py [WAY ...] [--seeds SEED ...]      train these, then write results/ways.json
 
 The recipe over three seeds that begin from one head, and the mean of their weights; raters' votes as targets; an
 encoder that has first guessed masked words of both corpora; thresholds chosen on predictions for the training comments,
@@ -8,7 +8,9 @@ each by a model that has not seen it. What is there in runs/ways/ is not made ag
 """
 
 import argparse
+import shlex
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from shutil import copy, copytree
 from tempfile import TemporaryDirectory
@@ -25,6 +27,7 @@ from distillation import (
     model_folder,
     more_texts,
     read_logits,
+    read_result,
     summarize_ways,
     train_model,
 )
@@ -178,28 +181,28 @@ def score_thresholds(folders: list[Path], rows: TaskRows) -> dict[str, dict[str,
     return f1
 
 
-def write(rows: TaskRows) -> None:
-    "results/ways.json from what is there."
-    started = utc_now()
-    folders = [folder for seed in SEEDS if (folder := model_folder("the recipe", seed, FOLDER)).exists()]
+def write(rows: TaskRows, command: str) -> None:
+    "results/ways.json from what is there, and from what it held of models that are not."
+    started, before = utc_now(), read_result("ways")
+    recipe = [folder for seed in SEEDS if (folder := model_folder("the recipe", seed, FOLDER)).exists()]
+    what = {name: way.what for name, way in WAYS.items()}
     record = {
         "rows": {"train": len(rows.texts), **count_votes(rows)},
-        "ways": summarize_ways({name: way.what for name, way in WAYS.items()}, FOLDER, rows),
-        "thresholds": score_thresholds(folders, rows),
+        "ways": summarize_ways(what, FOLDER, rows, before.get("ways", {})),
+        "thresholds": score_thresholds(recipe, rows) if recipe else before.get("thresholds", {}),
         "files": rows.files,
     }
-    write_result("ways", record, started, "python tools/ways.py")
+    write_result("ways", record, started, command)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="WAY", help=f"one of: {', '.join(WAYS)}")
-    names, rows = parser.parse_args().names or list(WAYS), load_rows()
-    for seed in SEEDS:
-        for name in names:
-            train_way(name, seed, rows)
-    out_of_fold_logits(rows)
-    write(rows)
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, metavar="SEED")
+    options, rows = parser.parse_args(), load_rows()
+    for seed, name in product(options.seeds, options.names or WAYS):
+        train_way(name, seed, rows)
+    write(rows, shlex.join(["python", "tools/ways.py", *options.names, "--seeds", *map(str, options.seeds)]))
 
 
 if __name__ == "__main__":
