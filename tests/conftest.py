@@ -14,15 +14,11 @@ from xdist.scheduler import LoadScopeScheduling
 DATA = os.environ.get("EMO_NB_DATA")
 
 
-# The files that take longest come first; the pages, which are dealt one by one, fill what is left, the longest first
+# The files that take longest come first; the pages, which are dealt one by one, fill what is left
 SLOW_FILES = (
     *("test_processes", "test_stream", "test_train", "test_model", "test_classifier", "test_resume", "test_export"),
     *("test_bench", "test_cli", "test_publish", "test_run", "test_site", "test_texts", "test_soft_targets"),
     *("test_doubt", "test_try_it", "test_sources", "test_own_table", "test_corpora", "test_fuzz", "test_ray"),
-)
-SLOW_PAGES = (
-    *("32_command_line", "11_run", "45_teacher", "33_large_files", "31_own_table", "39_export", "35_fit", "08_train"),
-    *("12_compare", "09_evaluate", "38_long_texts", "30_in_a_program", "04_explore", "10_predict", "05_prepare"),
 )
 
 
@@ -31,14 +27,8 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if "tried" in item.fixturenames:
             item.add_marker("reliability")
-    files, pages = ({name: i for i, name in enumerate(names)} for names in (SLOW_FILES, SLOW_PAGES))
-
-    def order(item):
-        if item.path.stem != "test_pages":
-            return files.get(item.path.stem, len(files)), 0
-        return len(files) + 1, pages.get(item.name.partition("[")[2].rstrip("]"), len(pages))
-
-    items.sort(key=order)
+    order = {name: i for i, name in enumerate(SLOW_FILES)} | {"test_pages": 2 * len(SLOW_FILES)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(SLOW_FILES)))
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -12,7 +12,11 @@ from pages import all_pages, differences, needs_corpora, run_page
 
 ROOT = Path(__file__).resolve().parent.parent
 start_from_a_fork()
-PAGES = all_pages()[::-1]  # the slow ones first, so that two workers end together
+SLOW = (  # they come first, so that the workers end together
+    *("32_command_line", "11_run", "45_teacher", "33_large_files", "31_own_table", "39_export", "35_fit", "08_train"),
+    *("12_compare", "09_evaluate", "38_long_texts", "30_in_a_program", "04_explore", "10_predict", "05_prepare"),
+)
+PAGES = sorted(all_pages(), key=lambda page: SLOW.index(page.stem) if page.stem in SLOW else len(SLOW))
 RESULT_PAGES = [ROOT / "nbs/index.ipynb", *sorted((ROOT / "nbs/results").glob("2[1-9]_*.ipynb"))]
 RESULTS = sorted(path for path in (ROOT / "results").rglob("*.json") if path.stem != "published")
 
