@@ -215,10 +215,10 @@ def _logits_function(model: Any) -> Callable[[np.ndarray, np.ndarray], np.ndarra
 # %% ../nbs/prototype/10_predict.ipynb #5176be11
 def _check_finite(logits: np.ndarray, dtype: str) -> np.ndarray:
     "The logits, (n_texts, n_labels). `ModelError` where one is NaN or infinite."
-    if len(wrong := np.flatnonzero(~np.isfinite(logits).all(axis=1))):
+    if not np.isfinite(logits).all():
         raise ModelError(
-            f"the model returned NaN or infinity for text {wrong[0]}: its weights are damaged, or their products too "
-            f"large for {dtype}; use another model{'' if dtype == 'float32' else ', or float32'}"
+            "the model returned NaN or infinity: its weights are damaged, or their products too large for "
+            f"{dtype}; use another model{'' if dtype == 'float32' else ', or float32'}"
         )
     return logits
 
