@@ -288,7 +288,7 @@ def by_seed(row: dict[str, Any] | None) -> dict[int, dict[str, Any]]:
     if row is None:
         return {}
     seeds = row.get("seeds", SEEDS[: len(row["dev"])])
-    return {seed: {key: row[key][i] for key in row.keys() - {"what", "seeds"}} for i, seed in enumerate(seeds)}
+    return {seed: {key: row[key][i] for key in row if key not in ("what", "seeds")} for i, seed in enumerate(seeds)}
 
 
 def read_result(name: str) -> dict[str, Any]:
