@@ -288,6 +288,10 @@ TOOLS = {  # parts that are programs of their own, which say what they do
         *("distillation.py", "taught", "taught, more texts", "LoRA, taught"),
         *("--teachers", "42", "--result", "one_teacher"),
     ],
+    "taught_empathetic32": [
+        *("distillation.py", "taught", "taught, more texts"),
+        *("--task", "empathetic32", "--teachers", "42", "--result", "taught_empathetic32"),
+    ],
     "fast": ["fast.py"],
     "agreement": ["agreement.py"],
     "feelings": ["feelings.py"],
